@@ -1,0 +1,232 @@
+package passthrough
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// A Sink takes the replies to the requests that named it.
+type Sink interface {
+	// Reply hands over p, a piece of the stream of replies, valid only during
+	// the call. answered of the sink's requests are done with it; it may be
+	// more than zero for an empty p, where Redis owes no reply. With mid, p
+	// stops in the middle of a frame.
+	//
+	// On a dedicated lane Reply may block, which stops the reading from Redis.
+	Reply(p []byte, answered int64, mid bool)
+}
+
+// ErrBroken is returned for a request on a lane that has ended.
+var ErrBroken = errors.New("connection to redis lost")
+
+// A Lane is one connection to Redis. Requests go in by Send, each with the Sink
+// of its replies; Run reads the replies. Any number of goroutines may Send: a
+// lane that serves one client and a lane that serves many differ only in that.
+type Lane struct {
+	conn  net.Conn
+	owner Sink // of what Redis says unasked; nil on a lane without one client
+
+	sending sync.Mutex // order of requests: held from expecting to written
+
+	mu     sync.Mutex // guards all below; never held while calling out or writing
+	owed   owed
+	frames frames
+	begun  bool // within a frame
+	oob    bool // the frame begun is no reply
+	state  State
+	pubsub bool // a subscription command was sent at some time
+	segs   []segment
+
+	opaque atomic.Bool
+	done   chan struct{} // closed when Run has returned
+	onPipe func(reason string)
+}
+
+// segment is a piece of the bytes read that goes to one sink.
+type segment struct {
+	sink     Sink
+	from, to int
+	answered int64
+	mid      bool
+}
+
+// NewLane returns a lane over conn, which it owns from here on. What Redis says
+// unasked goes to owner; onPipe, which may be nil, is told once, and why, if
+// the lane becomes a pipe.
+func NewLane(conn net.Conn, owner Sink, onPipe func(reason string)) *Lane {
+	l := &Lane{conn: conn, owner: owner, onPipe: onPipe, done: make(chan struct{})}
+	l.state.RESP = 2
+	return l
+}
+
+// Send writes p, which holds the requests of b, and books their replies for
+// sink. It blocks while Redis doesn't read. On a lane with several senders p
+// must end with a whole request.
+func (l *Lane) Send(sink Sink, p []byte, b *Batch) error {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	if b != nil && len(b.runs) > 0 && !l.opaque.Load() {
+		l.expect(sink, b)
+	}
+	_, err := l.conn.Write(p)
+	return err
+}
+
+// expect books the replies to the requests of b before they are written.
+func (l *Lane) expect(sink Sink, b *Batch) {
+	l.mu.Lock()
+	for _, r := range b.runs {
+		l.pubsub = l.pubsub || r.effect.subscription()
+		l.owed.push(sink, r)
+	}
+	silent, reason := l.settleSilent()
+	l.mu.Unlock()
+	if silent > 0 {
+		l.owner.Reply(nil, silent, false)
+	}
+	if reason != "" {
+		l.Pipe(reason)
+	}
+}
+
+// Run reads replies until the connection ends and returns why: io.EOF, or the
+// error of the connection. It must be called once.
+func (l *Lane) Run() error {
+	defer close(l.done)
+	r := NewReader(l.conn)
+	return r.Loop(func(p []byte) (int, bool) {
+		l.feed(p)
+		return len(p), true
+	})
+}
+
+// Done is closed when the lane has ended and all it read was delivered.
+func (l *Lane) Done() <-chan struct{} { return l.done }
+
+// State returns what the lane knows of its connection. It is exact while no
+// request is in flight.
+func (l *Lane) State() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+// Opaque reports whether the lane has become a pipe.
+func (l *Lane) Opaque() bool { return l.opaque.Load() }
+
+// Pipe makes the lane a pipe for the rest of its life: replies are no longer
+// counted and everything read goes to the owner.
+func (l *Lane) Pipe(reason string) {
+	if !l.opaque.Swap(true) && l.onPipe != nil {
+		l.onPipe(reason)
+	}
+}
+
+// CloseWrite ends the sending direction; Redis takes it as a disconnect, after
+// it has executed what it received.
+func (l *Lane) CloseWrite() error {
+	if c, ok := l.conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return l.conn.Close()
+}
+
+// Close closes the connection. Run returns soon after.
+func (l *Lane) Close() error { return l.conn.Close() }
+
+// feed takes the next bytes read from Redis apart and delivers them.
+func (l *Lane) feed(p []byte) {
+	if l.opaque.Load() {
+		l.deliver(p, segment{sink: l.owner, to: len(p)})
+		return
+	}
+	l.mu.Lock()
+	reason := l.split(p)
+	l.mu.Unlock()
+	if reason != "" {
+		l.Pipe(reason)
+	}
+	for i := range l.segs {
+		l.deliver(p, l.segs[i])
+		l.segs[i].sink = nil
+	}
+}
+
+func (l *Lane) deliver(p []byte, s segment) {
+	if s.sink != nil {
+		s.sink.Reply(p[s.from:s.to], s.answered, s.mid)
+	}
+}
+
+// split finds the frames in p and whose they are, and leaves the result in
+// segs. A reason is returned if the lane must become a pipe.
+func (l *Lane) split(p []byte) (reason string) {
+	l.segs = l.segs[:0]
+	for i := 0; i < len(p); {
+		if !l.begun {
+			l.beginFrame(p[i])
+		}
+		sink := l.owner
+		if !l.oob {
+			sink = l.owed.head().sink
+		}
+		n, end, ok := l.frames.next(p[i:])
+		if !ok {
+			l.segment(l.owner, i, len(p), 0, false)
+			return "Redis sent something that is no RESP"
+		}
+		var answered int64
+		if end {
+			l.begun = false
+			if answered, reason = l.endFrame(); reason != "" {
+				l.segment(sink, i, len(p), answered, false)
+				return reason
+			}
+		}
+		l.segment(sink, i, i+n, answered, !end)
+		i += n
+		if end {
+			if reason = l.creditSilent(); reason != "" {
+				l.segment(l.owner, i, len(p), 0, false)
+				return reason
+			}
+		}
+	}
+	return ""
+}
+
+// creditSilent adds what Redis answers with silence to the segments. Only the
+// owner of a lane can have changed its reply mode.
+func (l *Lane) creditSilent() (reason string) {
+	if h := l.owed.head(); h == nil || (h.effect == Plain && !l.state.Off && !l.state.Skip) {
+		return ""
+	}
+	silent, reason := l.settleSilent()
+	if silent > 0 {
+		at := l.segs[len(l.segs)-1].to
+		l.segment(l.owner, at, at, silent, false)
+	}
+	return reason
+}
+
+// segment appends a piece, or lengthens the last one if its sink is the same.
+func (l *Lane) segment(sink Sink, from, to int, answered int64, mid bool) {
+	if k := len(l.segs) - 1; k >= 0 && l.segs[k].sink == sink {
+		s := &l.segs[k]
+		s.to, s.mid = to, mid
+		s.answered += answered
+		return
+	}
+	l.segs = append(l.segs, segment{sink, from, to, answered, mid})
+}
+
+// beginFrame decides, from the first byte, whose the next frame is.
+func (l *Lane) beginFrame(first byte) {
+	l.begun = true
+	head := l.owed.head()
+	l.oob = head == nil || first == '>' || l.state.Monitor || l.state.Subscriber()
+	keep := l.oob || head.effect != Plain || l.state.Multi
+	l.frames.begin(keep, keep && head != nil && head.effect == Exec && len(l.state.queued) > 0)
+}

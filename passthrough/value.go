@@ -1,0 +1,203 @@
+package passthrough
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+)
+
+// Error is an error that Redis replied, without the leading '-'.
+type Error string
+
+func (e Error) Error() string { return string(e) }
+
+// errReply means that bytes are no complete reply.
+var errReply = errors.New("malformed reply")
+
+// AppendCommand appends a request in RESP to dst. Arguments are string, []byte,
+// int or int64; it panics on others.
+func AppendCommand(dst []byte, args ...any) []byte {
+	dst = appendHeader(dst, '*', len(args))
+	for _, arg := range args {
+		var digits [20]byte
+		switch v := arg.(type) {
+		case string:
+			dst = append(appendHeader(dst, '$', len(v)), v...)
+		case []byte:
+			dst = append(appendHeader(dst, '$', len(v)), v...)
+		case int:
+			n := strconv.AppendInt(digits[:0], int64(v), 10)
+			dst = append(appendHeader(dst, '$', len(n)), n...)
+		case int64:
+			n := strconv.AppendInt(digits[:0], v, 10)
+			dst = append(appendHeader(dst, '$', len(n)), n...)
+		default:
+			panic(fmt.Sprintf("argument of type %T", arg))
+		}
+		dst = append(dst, '\r', '\n')
+	}
+	return dst
+}
+
+func appendHeader(dst []byte, sigil byte, n int) []byte {
+	dst = strconv.AppendInt(append(dst, sigil), int64(n), 10)
+	return append(dst, '\r', '\n')
+}
+
+// ParseReply parses one complete reply, in RESP2 or RESP3, into nil, string,
+// int64, float64, bool, *big.Int, Error or []any (a map becomes the list of its
+// keys and values). Attributes are dropped.
+func ParseReply(p []byte) (any, error) {
+	v, rest, err := parseValue(p)
+	if err == nil && len(rest) > 0 {
+		return nil, errReply
+	}
+	return v, err
+}
+
+func parseValue(p []byte) (v any, rest []byte, err error) {
+	line, rest, ok := cutLine(p)
+	if !ok || len(line) == 0 {
+		return nil, nil, errReply
+	}
+	text := string(line[1:])
+	switch line[0] {
+	case '+':
+		return text, rest, nil
+	case '-':
+		return Error(text), rest, nil
+	case ':':
+		v, err = strconv.ParseInt(text, 10, 64)
+	case ',':
+		v, err = strconv.ParseFloat(text, 64)
+	case '#':
+		v = text == "t"
+	case '_':
+	case '(':
+		if v, ok = new(big.Int).SetString(text, 10); !ok {
+			err = errReply
+		}
+	default:
+		return parseLong(line[0], text, rest)
+	}
+	return v, rest, err
+}
+
+// parseLong parses what is announced by a length.
+func parseLong(typ byte, text string, p []byte) (v any, rest []byte, err error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, nil, errReply
+	}
+	if n < 0 {
+		return nil, p, nil
+	}
+	switch typ {
+	case '$', '=', '!':
+		if len(p) < n+2 {
+			return nil, nil, errReply
+		}
+		s, rest := string(p[:n]), p[n+2:]
+		switch {
+		case typ == '!':
+			return Error(s), rest, nil
+		case typ == '=' && len(s) >= 4:
+			return s[4:], rest, nil // without "txt:"
+		}
+		return s, rest, nil
+	case '%', '|':
+		n *= 2
+	case '*', '~', '>':
+	default:
+		return nil, nil, errReply
+	}
+	list := []any{}
+	for range n {
+		if v, p, err = parseValue(p); err != nil {
+			return nil, nil, err
+		}
+		list = append(list, v)
+	}
+	if typ == '|' {
+		return parseValue(p)
+	}
+	return list, p, nil
+}
+
+func cutLine(p []byte) (line, rest []byte, ok bool) {
+	for i := 0; i+1 < len(p); i++ {
+		if p[i] == '\r' && p[i+1] == '\n' {
+			return p[:i], p[i+2:], true
+		}
+	}
+	return nil, nil, false
+}
+
+// call is the sink of one command that the proxy itself sends on a lane.
+type call struct {
+	reply []byte
+	done  chan struct{}
+}
+
+func (c *call) Reply(p []byte, answered int64, _ bool) {
+	c.reply = append(c.reply, p...)
+	if answered > 0 {
+		close(c.done)
+	}
+}
+
+// Do sends one command on the lane and waits for its reply, which is returned
+// as ParseReply does; an error reply as an Error. With ErrBroken the command may
+// have run or not.
+func (l *Lane) Do(args ...any) (any, error) {
+	c := &call{done: make(chan struct{})}
+	var b Batch
+	b.AddPlain()
+	if err := l.Send(c, AppendCommand(nil, args...), &b); err != nil {
+		return nil, ErrBroken
+	}
+	select {
+	case <-c.done:
+	case <-l.done:
+		select {
+		case <-c.done:
+		default:
+			return nil, ErrBroken
+		}
+	}
+	v, err := ParseReply(c.reply)
+	if e, ok := v.(Error); ok {
+		return nil, e
+	}
+	return v, err
+}
+
+// SwitchReplies sends CLIENT REPLY ON, and waits for its reply, or OFF, which
+// has none. The lane's owner must have no request in flight.
+func (l *Lane) SwitchReplies(on bool) error {
+	c := &call{done: make(chan struct{})}
+	var b Batch
+	if !on {
+		b.add(ReplyOff, 0)
+		return l.Send(c, AppendCommand(nil, "CLIENT", "REPLY", "OFF"), &b)
+	}
+	b.add(ReplyOn, 0)
+	if err := l.Send(c, AppendCommand(nil, "CLIENT", "REPLY", "ON"), &b); err != nil {
+		return ErrBroken
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-l.done:
+		return ErrBroken
+	}
+}
+
+// Learn replaces what the lane knows of the selected database and protocol by
+// what CLIENT INFO said of them, after they may have changed unseen.
+func (l *Lane) Learn(db, resp int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.DB, l.state.RESP, l.state.Unsure = db, resp, false
+}

@@ -1,0 +1,322 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/commands"
+	"github.com/keysmith-proxy/keysmith-proxy/engine"
+	"github.com/keysmith-proxy/keysmith-proxy/passthrough"
+)
+
+const (
+	// readAhead is how much is read from a client while a command of ours waits.
+	readAhead = 64 << 10
+	// watchAfter is how long a command may run before its client is watched.
+	watchAfter = 10 * time.Millisecond
+	// watchEvery is how often a client is looked at behind unread input. Together
+	// they keep the promise that a hang-up is noticed within 100 ms.
+	watchEvery = 50 * time.Millisecond
+)
+
+var errUpstream = commands.ErrUpstreamLost
+
+// attend runs the command of ours that consume has collected, after all
+// replies in flight and before anything that follows.
+func (s *session) attend() {
+	s.socket.Spill(true)
+	defer s.socket.Spill(false)
+	ctx, cancel := context.WithCancelCause(s.srv.ctx)
+	defer cancel(nil)
+	s.stop.Store(&cancel)
+	defer s.stop.Store(nil)
+	w := s.watch(cancel)
+	defer w.end()
+	if !s.awaitQuiet(ctx) {
+		return
+	}
+	s.blocking = false
+	if s.within {
+		s.vet()
+		return
+	}
+	s.dispatch(ctx)
+	if cap(s.command) > smallCommand {
+		s.command = nil
+	}
+}
+
+// smallCommand is the size of the buffer that a session keeps for commands of ours.
+const smallCommand = 1 << 10
+
+// awaitQuiet waits until no reply is in flight, or until they can't be counted.
+// It reports false if the session is over: Redis is lost, or the client hung
+// up (ctx, if given) while Redis may be blocking for it.
+func (s *session) awaitQuiet(ctx context.Context) bool {
+	s.awaited.Store(s.issued)
+	defer s.awaited.Store(-1)
+	var hangUp <-chan struct{}
+	if ctx != nil {
+		hangUp = ctx.Done()
+	}
+	for s.answered.Load() < s.issued && !s.lane.Opaque() {
+		select {
+		case <-s.quiet:
+		case <-s.lane.Done():
+			s.deaf = true
+			return false
+		case <-hangUp:
+			if s.blocking && errors.Is(context.Cause(ctx), commands.ErrHangUp) {
+				s.deaf = true
+				s.lane.CloseWrite()
+				return false
+			}
+			hangUp = nil
+		}
+	}
+	return true
+}
+
+// dispatch answers the collected command where it can be run, and leaves it to
+// Redis where the connection is in a state in which Redis would not run it.
+func (s *session) dispatch(ctx context.Context) {
+	state := s.lane.State()
+	args := passthrough.ParseRequest(s.command)
+	switch {
+	case s.lane.Opaque():
+		s.pipe = true
+		s.send(s.command, nil)
+	case state.Multi:
+		s.batch.Clear()
+		s.batch.AddPlain()
+		s.book()
+		s.send(s.command, &s.batch)
+	case state.Subscriber():
+		s.answer(state, "-ERR Can't execute '"+name(args)+"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n")
+	case state.Monitor:
+		s.answer(state, "-ERR Replica can't interact with the keyspace\r\n")
+	default:
+		s.execute(ctx, state, args)
+	}
+}
+
+// name returns the command's name as Redis shows it in errors.
+func name(args [][]byte) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return strings.ToLower(string(args[0]))
+}
+
+// answer replies line, unless the client has switched replies off. One that
+// only skips a reply has had it skipped.
+func (s *session) answer(state passthrough.State, line string) {
+	if state.Skip && s.lane.SwitchReplies(true) != nil {
+		return
+	}
+	if !state.Off && !state.Skip {
+		s.write([]byte(line))
+	}
+}
+
+// write writes a reply of ours between the frames that Redis sends.
+func (s *session) write(reply []byte) {
+	s.frame.Lock()
+	defer s.frame.Unlock()
+	s.conn.Write(reply) // an error shows up where the client is read
+}
+
+// execute runs the command with replies from Redis switched on.
+func (s *session) execute(ctx context.Context, state passthrough.State, args [][]byte) {
+	silent := state.Off || state.Skip
+	if silent && s.lane.SwitchReplies(true) != nil {
+		return
+	}
+	reply := []byte(nil)
+	if err := s.learn(state); err != nil {
+		reply = []byte("-" + err.Error() + "\r\n")
+	} else {
+		reply = s.handle(ctx, args)
+	}
+	if state.Off {
+		s.lane.SwitchReplies(false)
+	}
+	if !silent {
+		s.write(reply)
+	}
+}
+
+func (s *session) handle(ctx context.Context, args [][]byte) []byte {
+	p := s.keepAlive()
+	defer p.end()
+	return s.srv.cfg.Handler.Run(ctx, s, args, nil)
+}
+
+// learn asks Redis for the database and protocol of the connection, if they may
+// have changed while replies were off.
+func (s *session) learn(state passthrough.State) error {
+	if !state.Unsure {
+		return nil
+	}
+	v, err := s.lane.Do("CLIENT", "INFO")
+	if err != nil {
+		return err
+	}
+	info, _ := v.(string)
+	db, resp := 0, 2
+	for field := range strings.FieldsSeq(info) {
+		switch key, value, _ := strings.Cut(field, "="); key {
+		case "db":
+			db, _ = strconv.Atoi(value)
+		case "resp":
+			resp, _ = strconv.Atoi(value)
+		}
+	}
+	s.lane.Learn(db, resp)
+	return nil
+}
+
+// vet finds out whether a client that sends a large command is authenticated.
+// If not, Redis refuses the command in its own words, as soon as it sees its size.
+func (s *session) vet() {
+	if _, err := s.lane.Do("PING"); err != nil && strings.HasPrefix(err.Error(), "NOAUTH") {
+		s.becomePipe("a large command before authentication", s.command)
+		return
+	}
+	s.vetted = true
+}
+
+// Do sends one command on the client's own lane.
+func (s *session) Do(_ context.Context, args ...any) (any, error) {
+	v, err := s.lane.Do(args...)
+	var refused passthrough.Error
+	if errors.As(err, &refused) {
+		return nil, engine.RedisError(refused)
+	}
+	if err != nil {
+		return nil, commands.ErrUpstreamLost
+	}
+	return v, nil
+}
+
+// DB is the database that the client has selected.
+func (s *session) DB() int { return s.lane.State().DB }
+
+// RESP is the protocol version that the client speaks.
+func (s *session) RESP() int { return s.lane.State().RESP }
+
+// cancelCommand ends the running command, if there is one.
+func (s *session) cancelCommand(cause error) {
+	if cancel := s.stop.Load(); cancel != nil {
+		(*cancel)(cause)
+	}
+}
+
+// A watch notices that the client hangs up while a command waits.
+type watch struct {
+	s      *session
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	over   chan struct{}
+	ended  chan struct{}
+}
+
+// watch starts to watch the client in a while; most commands are done by then.
+func (s *session) watch(cancel context.CancelCauseFunc) *watch {
+	w := &watch{s: s, cancel: cancel, over: make(chan struct{}), ended: make(chan struct{})}
+	select {
+	case <-s.lane.Done():
+		cancel(commands.ErrUpstreamLost)
+	default:
+	}
+	w.timer = time.AfterFunc(watchAfter, w.run)
+	return w
+}
+
+// end stops the watch; what it has read is left for the reader's next Loop.
+func (w *watch) end() {
+	if w.timer.Stop() {
+		return
+	}
+	close(w.over)
+	w.s.interruptReading()
+	<-w.ended
+	w.s.resumeReading()
+}
+
+// run reads ahead, up to a bound, and then only looks for the hang-up.
+func (w *watch) run() {
+	defer close(w.ended)
+	err := w.s.reader.Loop(func(p []byte) (int, bool) { return 0, len(p) < readAhead })
+	switch {
+	case err == nil:
+		w.look()
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		w.cancel(commands.ErrHangUp)
+	}
+}
+
+func (w *watch) look() {
+	raw := w.s.rawConn()
+	if raw == nil {
+		return
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.over:
+			return
+		case <-tick.C:
+			if hungUp(raw) {
+				w.cancel(commands.ErrHangUp)
+				return
+			}
+		}
+	}
+}
+
+// A pinger keeps Redis from closing the lane of a client that waits in a command of
+// ours: to Redis it is idle.
+type pinger struct {
+	s     *session
+	every time.Duration
+	mu    sync.Mutex // held during a PING
+	over  bool
+	timer *time.Timer
+}
+
+func (s *session) keepAlive() *pinger {
+	p := &pinger{s: s, every: s.srv.cfg.UpstreamTimeout / 3}
+	if p.every > 0 {
+		p.timer = time.AfterFunc(p.every, p.ping)
+	}
+	return p
+}
+
+func (p *pinger) ping() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	if _, err := p.s.lane.Do("PING"); err != nil && errors.Is(err, passthrough.ErrBroken) {
+		return
+	}
+	p.timer.Reset(p.every)
+}
+
+func (p *pinger) end() {
+	if p.timer == nil || p.timer.Stop() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	p.timer.Stop()
+}
