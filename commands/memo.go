@@ -1,0 +1,55 @@
+package commands
+
+import (
+	"context"
+
+	"github.com/tidwall/redcon"
+
+	"github.com/keysmith-proxy/keysmith-proxy/engine"
+)
+
+// memo: KS.MEMO name [PX ms | EX s] [WAIT ms | NOWAIT]; array of "value" and the value or "generate" and
+// the token, or nil.
+func (t *Table) memo(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
+	o, p := parseOptions("ks.memo", args[2:], accepted{wait: true})
+	if p != noProblem {
+		return redcon.AppendError(dst, string(p))
+	}
+	m, err := t.engine.Memo(ctx, s, t.request(args[1], o))
+	if err != nil {
+		return appendFailure(dst, s, err)
+	}
+	dst = redcon.AppendArray(dst, 2)
+	if m.Token != "" {
+		dst = redcon.AppendBulkString(dst, "generate")
+		return redcon.AppendBulkString(dst, m.Token)
+	}
+	dst = redcon.AppendBulkString(dst, "value")
+	return redcon.AppendBulkString(dst, m.Value)
+}
+
+// resolve: KS.RESOLVE name token value [PX ms | EX s]; 1 or 0.
+func (t *Table) resolve(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
+	o, p := parseOptions("ks.resolve", args[4:], accepted{})
+	if p != noProblem {
+		return redcon.AppendError(dst, string(p))
+	}
+	stored, err := t.engine.Resolve(ctx, s, engine.Resolution{
+		Name: string(args[1]), Token: string(args[2]), Value: string(args[3]), TTL: o.expire,
+	})
+	if err != nil {
+		return appendFailure(dst, s, err)
+	}
+	return appendBool(dst, stored)
+}
+
+// help: KS.HELP; array of lines, as Redis's own HELP subcommands have them.
+func (t *Table) help(_ context.Context, _ Session, _ [][]byte, dst []byte) []byte {
+	table := commands()
+	dst = redcon.AppendArray(dst, 2*len(table))
+	for _, c := range table {
+		dst = redcon.AppendBulkString(dst, c.usage)
+		dst = redcon.AppendBulkString(dst, "    "+c.summary)
+	}
+	return dst
+}

@@ -1,0 +1,132 @@
+package commands
+
+import "strconv"
+
+// problem is an error reply for arguments that can't be served.
+type problem string
+
+const (
+	noProblem      problem = ""
+	syntaxError    problem = "ERR syntax error"
+	notAnInteger   problem = "ERR value is not an integer or out of range"
+	timeoutNumber  problem = "ERR timeout is not an integer or out of range"
+	timeoutTooLess problem = "ERR timeout is negative"
+)
+
+func invalidExpire(command string) problem {
+	return problem("ERR invalid expire time in '" + command + "' command")
+}
+
+// longestTime bounds PX and WAIT, in ms: numbers in Redis's Lua are exact below it.
+const longestTime = 1 << 53
+
+// accepted are the options a command takes.
+type accepted struct{ wait bool }
+
+// options are what may follow the fixed arguments, in any order, each once.
+type options struct {
+	expire int64 // PX or EX, in ms; 0: not given
+	wait   int64 // WAIT, in ms; valid if waitGiven
+	nowait bool
+
+	waitGiven bool
+}
+
+// parseOptions reads args for command. As in Redis, syntax comes before numbers.
+func parseOptions(command string, args [][]byte, may accepted) (options, problem) {
+	var o options
+	var expire, wait []byte
+	var unit int64
+	for i := 0; i < len(args); i++ {
+		value := func() []byte { // of the option at i, which it skips; nil if there is none
+			if i+1 >= len(args) {
+				return nil
+			}
+			i++
+			return args[i]
+		}
+		switch {
+		case is(args[i], "PX") && expire == nil:
+			expire, unit = value(), 1
+			if expire == nil {
+				return o, syntaxError
+			}
+		case is(args[i], "EX") && expire == nil:
+			expire, unit = value(), 1000
+			if expire == nil {
+				return o, syntaxError
+			}
+		case may.wait && is(args[i], "WAIT") && !o.waitGiven && !o.nowait:
+			wait, o.waitGiven = value(), true
+			if wait == nil {
+				return o, syntaxError
+			}
+		case may.wait && is(args[i], "NOWAIT") && !o.waitGiven && !o.nowait:
+			o.nowait = true
+		default:
+			return o, syntaxError
+		}
+	}
+	if p := o.setExpire(command, expire, unit); p != noProblem {
+		return o, p
+	}
+	return o, o.setWait(wait)
+}
+
+// is compares in ASCII: Unicode folding would take a Kelvin sign for a k.
+func is(arg []byte, option string) bool {
+	if len(arg) != len(option) {
+		return false
+	}
+	for i, b := range arg {
+		if 'a' <= b && b <= 'z' {
+			b -= 'a' - 'A'
+		}
+		if b != option[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (o *options) setExpire(command string, arg []byte, unit int64) problem {
+	if arg == nil {
+		return noProblem
+	}
+	n, ok := parseInteger(arg)
+	if !ok {
+		return notAnInteger
+	}
+	if n <= 0 || n > longestTime/unit {
+		return invalidExpire(command)
+	}
+	o.expire = n * unit
+	return noProblem
+}
+
+func (o *options) setWait(arg []byte) problem {
+	if arg == nil {
+		return noProblem
+	}
+	n, ok := parseInteger(arg)
+	if !ok || n > longestTime {
+		return timeoutNumber
+	}
+	if n < 0 {
+		return timeoutTooLess
+	}
+	o.wait = n
+	return noProblem
+}
+
+// parseInteger takes what Redis's string2ll takes: an optional '-', no '+', no leading zeros, no spaces.
+func parseInteger(arg []byte) (int64, bool) {
+	if len(arg) == 0 || len(arg) > 20 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(arg), 10, 64)
+	if err != nil || strconv.FormatInt(n, 10) != string(arg) {
+		return 0, false
+	}
+	return n, true
+}

@@ -1,0 +1,144 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/tidwall/redcon"
+
+	"github.com/keysmith-proxy/keysmith-proxy/engine"
+)
+
+// command is one entry of the table.
+type command struct {
+	name    string // lower case, as in error texts
+	arity   int    // as in Redis: with the name; negative: at least that many
+	usage   string // for KS.HELP
+	summary string
+	run     func(*Table, context.Context, Session, [][]byte, []byte) []byte
+}
+
+// longestName bounds the names Knows looks up.
+const longestName = 16
+
+// commands in the order of KS.HELP. A function, as KS.HELP reads it.
+func commands() []command {
+	return []command{
+		{
+			"ks.lock", -2, "KS.LOCK name [PX ms | EX s] [WAIT ms | NOWAIT]",
+			"Wait in line for the lock and take it: token and fence, or nil. PX, EX: the lease, in milliseconds or seconds. WAIT 0: as long as it takes.",
+			(*Table).lock,
+		},
+		{
+			"ks.unlock", 3, "KS.UNLOCK name token",
+			"Give the lock back, and on to the next in line: 1, or 0 if the token does not hold it.",
+			(*Table).unlock,
+		},
+		{
+			"ks.memo", -2, "KS.MEMO name [PX ms | EX s] [WAIT ms | NOWAIT]",
+			"The value if there is one: value, v. Else generate, token: compute it, then KS.RESOLVE, or give up with KS.UNLOCK. " +
+				"While another does: wait, in milliseconds. PX, EX: how long computing may take, in milliseconds or seconds.",
+			(*Table).memo,
+		},
+		{
+			"ks.resolve", -4, "KS.RESOLVE name token value [PX ms | EX s]",
+			"Store the value that was promised and tell all who wait for it: 1, or 0 if the token no longer holds the promise. " +
+				"PX, EX: how long the value lives, in milliseconds or seconds.",
+			(*Table).resolve,
+		},
+		{"ks.help", 1, "KS.HELP", "These lines.", (*Table).help},
+	}
+}
+
+// Table runs the KS.* commands on an engine.
+type Table struct {
+	engine *engine.Engine
+	byName map[string]command
+}
+
+// New returns the table of all commands. The engine stays the caller's to close.
+func New(e *engine.Engine) *Table {
+	t := &Table{engine: e, byName: map[string]command{}}
+	for _, c := range commands() {
+		t.byName[c.name] = c
+	}
+	return t
+}
+
+// Knows reports whether name, in any case, is one of ours. It does not allocate.
+func (t *Table) Knows(name []byte) bool {
+	_, ok := t.lookup(name)
+	return ok
+}
+
+func (t *Table) lookup(name []byte) (command, bool) {
+	if len(name) < 4 || len(name) > longestName || name[2] != '.' {
+		return command{}, false
+	}
+	var lower [longestName]byte
+	for i, b := range name {
+		if 'A' <= b && b <= 'Z' {
+			b += 'a' - 'A'
+		}
+		lower[i] = b
+	}
+	c, ok := t.byName[string(lower[:len(name)])]
+	return c, ok
+}
+
+// Run executes a command that Knows knows, for s, and appends its reply to dst. It blocks while the
+// command waits. When ctx ends, a command that waits answers as its cause demands: nil for a client
+// that hung up (what it sent behind is still answered), an error at shutdown.
+func (t *Table) Run(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
+	c, ok := t.lookup(args[0])
+	if !ok {
+		return redcon.AppendError(dst, "ERR unknown command")
+	}
+	if c.arity >= 0 && len(args) != c.arity || len(args) < -c.arity {
+		return redcon.AppendError(dst, "ERR wrong number of arguments for '"+c.name+"' command")
+	}
+	return c.run(t, ctx, s, args, dst)
+}
+
+// appendNil is the nil of commands whose other reply is an array.
+func appendNil(dst []byte, s Session) []byte {
+	if s.RESP() == 3 {
+		return append(dst, "_\r\n"...)
+	}
+	return append(dst, "*-1\r\n"...)
+}
+
+func appendBool(dst []byte, ok bool) []byte {
+	if ok {
+		return redcon.AppendInt(dst, 1)
+	}
+	return redcon.AppendInt(dst, 0)
+}
+
+// appendFailure is the reply for an error of the engine. Line breaks in it become spaces, or it could
+// end the reply early and begin another.
+func appendFailure(dst []byte, s Session, err error) []byte {
+	var redis engine.RedisError
+	var unavailable *engine.UnavailableError
+	switch {
+	case errors.Is(err, engine.ErrNotGranted), errors.Is(err, ErrHangUp):
+		return appendNil(dst, s)
+	case errors.As(err, &redis):
+		return appendError(dst, string(redis))
+	case errors.As(err, &unavailable):
+		return appendError(dst, "KSUNAVAILABLE "+unavailable.Reason)
+	case errors.Is(err, ErrShutdown):
+		return appendError(dst, "KSUNAVAILABLE "+ErrShutdown.Error())
+	case errors.Is(err, engine.ErrInvalidName), errors.Is(err, engine.ErrTooManyWaiters):
+		return appendError(dst, "ERR "+err.Error())
+	default: // the session is lost, nobody reads this
+		return appendError(dst, "KSUNAVAILABLE "+err.Error())
+	}
+}
+
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
+
+func appendError(dst []byte, text string) []byte {
+	return redcon.AppendError(dst, lineBreaks.Replace(text))
+}

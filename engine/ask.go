@@ -1,0 +1,282 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"time"
+)
+
+// Request is what a caller of Lock or Memo wants.
+type Request struct {
+	Name string
+
+	// Token proves ownership. Empty: the engine makes an unguessable one.
+	Token string
+
+	// Lease is how long the lock or promise is held, in ms; 0: ks-lock-ttl.
+	Lease int64
+
+	// Wait bounds the wait, in ms; 0: as long as it takes. NoWait asks once.
+	Wait   int64
+	NoWait bool
+}
+
+// verdict is what an ask script answers.
+type verdict int
+
+const (
+	waits   verdict = iota
+	granted         // fence
+	valued          // value: memo only
+	refused         // somebody else has it, and the call does not wait
+	gone            // a later call with the same token took this one's place
+)
+
+type answer struct {
+	verdict
+	fence int64
+	value string
+
+	left     int64 // ms the lock is still held; -1: no end known
+	first    bool  // in line
+	stranger bool  // the holder will not ring us
+	length   int   // of the line
+}
+
+// call is one attempt of a caller on a line.
+type call struct {
+	line
+	s      Session
+	script *script
+	keys   []string
+	req    Request
+	args   []any // common, without those that change from ask to ask
+	seq    uint64
+}
+
+func (e *Engine) newCall(s Session, memo bool, k keys, r Request) *call {
+	if r.Token == "" {
+		r.Token = rand.Text()
+	}
+	if r.Lease == 0 {
+		r.Lease = e.LockTTL()
+	}
+	c := &call{line: line{s.DB(), r.Name}, s: s, req: r, script: askLockScript, keys: k.ofLine()}
+	if memo {
+		c.script, c.keys = askMemoScript, k.ofMemo()
+	}
+	c.args = e.common(c.line, k)
+	return c
+}
+
+// ask runs the call's script once. first tells the attempt's first ask, which alone may take over what
+// an earlier call with the same token has got.
+func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, error) {
+	args := append(c.args[:len(c.args):len(c.args)],
+		c.req.Token, int64(c.seq), flag(first), c.req.Lease, flag(nowait), e.fence.Load())
+	reply, err := c.script.run(ctx, c.s, c.keys, args)
+	if err != nil {
+		return answer{}, err
+	}
+	a, rings, err := parseAnswer(reply)
+	if err != nil {
+		return answer{}, fmt.Errorf("%s: %w", c.script.name, err)
+	}
+	e.ringLocal(rings)
+	if a.verdict == granted {
+		e.sawFence(a.fence)
+	}
+	return a, nil
+}
+
+func flag(on bool) int {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+func parseAnswer(reply any) (a answer, rings []uint64, err error) {
+	f := fieldsOf(reply)
+	switch word := f.text(); word {
+	case "granted":
+		a.verdict, a.fence = granted, f.number()
+	case "value":
+		a.verdict, a.value = valued, f.text()
+	case "wait":
+		a.verdict, a.left = waits, f.number()
+		a.first, a.stranger = f.number() == 1, f.number() == 1
+		a.length = int(f.number())
+	case "no":
+		a.verdict = refused
+	case "gone":
+		a.verdict = gone
+	default:
+		return a, nil, errors.Join(f.err, fmt.Errorf("unknown answer %q", word))
+	}
+	rings = f.seqs()
+	return a, rings, f.err
+}
+
+// askOnce is a call that does not wait: it is not registered and leaves nothing behind.
+func (e *Engine) askOnce(ctx context.Context, c *call) (answer, error) {
+	c.seq = e.waiters.nextSeq()
+	a, err := e.ask(ctx, c, true, true)
+	if err == nil && a.verdict != granted && a.verdict != valued {
+		err = ErrNotGranted
+	}
+	if isLost(err) {
+		e.leaver.addAgain(c.line, c.departure())
+	}
+	return a, err
+}
+
+// await asks, and waits to ask again, until the answer is final, the wait is over or ctx ends (its
+// cause is the error). Whatever is left behind then has been told to leave.
+func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) {
+	c.seq = w.seq
+	var over <-chan time.Time
+	if c.req.Wait > 0 {
+		end := time.NewTimer(millis(c.req.Wait))
+		defer end.Stop()
+		over = end.C
+	}
+	for first := true; ; first = false {
+		w.drain() // before the ask: a bell that rings from now on is news
+		a, err := e.ask(ctx, c, first, false)
+		if err != nil {
+			e.leaveAfter(c, first, err)
+			return a, err
+		}
+		if done, err := e.final(ctx, c, a, first); done {
+			return a, err
+		}
+		again := time.NewTimer(nextAsk(a))
+		select {
+		case <-w.bell:
+		case <-again.C:
+		case s := <-w.value:
+			again.Stop()
+			if !s.struck {
+				d := c.departure()
+				d.served = true
+				e.leaver.add(c.line, d)
+			}
+			return answer{verdict: valued, value: s.value}, nil
+		case <-over:
+			again.Stop()
+			e.leave(c)
+			return a, ErrNotGranted
+		case <-ctx.Done():
+		}
+		again.Stop()
+		if ctx.Err() != nil {
+			e.leave(c)
+			return a, context.Cause(ctx)
+		}
+	}
+}
+
+// final decides whether a ends the call. What need not wait is answered even to one who hung up; a
+// grant after waiting that crosses the end of ctx is handed on.
+func (e *Engine) final(ctx context.Context, c *call, a answer, first bool) (bool, error) {
+	switch a.verdict {
+	case valued:
+		return true, nil
+	case granted:
+		if first || ctx.Err() == nil {
+			return true, nil
+		}
+		e.leave(c)
+		return true, context.Cause(ctx)
+	case waits:
+		if ctx.Err() == nil {
+			return false, nil
+		}
+		e.leave(c)
+		return true, context.Cause(ctx)
+	default:
+		return true, ErrNotGranted
+	}
+}
+
+func (c *call) departure() departure { return departure{token: c.req.Token, seq: c.seq} }
+
+// leave takes the call out of the line, or hands on what it was granted meanwhile, and waits a while for
+// that to be done. The call's last ask has been answered by then, so nothing of it is still on its way.
+func (e *Engine) leave(c *call) {
+	done := e.leaver.add(c.line, c.departure())
+	patience := time.NewTimer(leavePatience)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	case <-e.run.Done():
+	}
+}
+
+// leaveAfter cleans up after an ask that failed: one that Redis refused did nothing, so only earlier
+// ones count; one whose session broke may still be executed.
+func (e *Engine) leaveAfter(c *call, first bool, err error) {
+	switch {
+	case isLost(err):
+		e.leaver.addAgain(c.line, c.departure())
+	case !first:
+		e.leaver.add(c.line, c.departure())
+	}
+}
+
+// isLost: the session broke, and the command may or may not have run.
+func isLost(err error) bool {
+	if err == nil || errors.Is(err, ErrNotGranted) {
+		return false
+	}
+	var refused RedisError
+	return !errors.As(err, &refused)
+}
+
+const (
+	recheck       = 5 * time.Second
+	recheckFirst  = time.Second
+	recheckFar    = 20 * time.Second // still below the queue's TTL of 60 s
+	farAway       = 1000             // waiters in line from which on the others ask that rarely
+	recheckLeast  = 10 * time.Millisecond
+	leaseGrace    = 5 * time.Millisecond
+	leaseJitter   = 20 * time.Millisecond
+	longestSilent = 24 * time.Hour // bounds timers against leases of centuries
+)
+
+// nextAsk is when a waiter asks again unless a bell rings before: when the lease has run out, and once
+// in a while in case a bell was lost. At the lease's end the first in line comes first; the others
+// follow at about one a millisecond, in case he is not there to do it.
+func nextAsk(a answer) time.Duration {
+	pause := recheck
+	switch {
+	case a.stranger && a.left > 0:
+		pause = min(recheckFirst, max(millis(a.left)/3, recheckLeast))
+	case a.first || a.stranger:
+		pause = recheckFirst
+	case a.length > farAway:
+		pause = recheckFar
+	}
+	pause = pause*8/10 + mrand.N(pause*4/10+1)
+	if a.left < 0 {
+		return pause
+	}
+	jitter := leaseJitter
+	if !a.first {
+		jitter = max(jitter, time.Duration(a.length)*time.Millisecond)
+	}
+	return min(pause, millis(a.left)+leaseGrace+mrand.N(jitter))
+}
+
+// millis is n milliseconds, or longestSilent if that is less.
+func millis(n int64) time.Duration {
+	if n > longestSilent.Milliseconds() {
+		return longestSilent
+	}
+	return time.Duration(n) * time.Millisecond
+}

@@ -1,0 +1,174 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Config says how an Engine behaves.
+type Config struct {
+	// NewClient returns a go-redis client with the proxy's own credentials and database 0. It is called
+	// three times: for commands, for the inbox and for memo notifications, which must not share a
+	// connection because Redis cuts off a subscriber that lags. The Engine closes them.
+	NewClient func() *redis.Client
+
+	LockTTL    time.Duration // lease of callers who name none; default 30 s
+	LockWait   time.Duration // how long callers who don't say wait; 0: as long as it takes
+	TagSplit   string        // which ':' ends the tag of a name, "first" (default) or "last"
+	MaxWaiters int           // default 100000
+
+	Logger *slog.Logger // default: discards
+}
+
+// Engine grants the locks and promises of one proxy. Start it once, Close it once.
+type Engine struct {
+	cfg      Config
+	log      *slog.Logger
+	instance string // of this process: part of every attempt and of the inbox's name
+
+	own    ownConn
+	inbox  subscription
+	notif  *notifications
+	ready  *readiness
+	leaver *leaver
+	flight flights
+
+	waiters *waiters
+	fence   atomic.Int64 // highest that was seen; fences rise even if Redis's clock does not
+
+	run  context.Context // ends at Close
+	stop context.CancelFunc
+	last atomic.Pointer[context.Context] // bounds what is done during Close
+
+	joining sync.Mutex // guards closed, and so running against a Go that races with Wait
+	closed  bool
+	running sync.WaitGroup
+}
+
+// New returns an Engine that has no connection yet.
+func New(cfg Config) *Engine {
+	if cfg.LockTTL == 0 {
+		cfg.LockTTL = 30 * time.Second
+	}
+	if cfg.MaxWaiters == 0 {
+		cfg.MaxWaiters = 100_000
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		instance: newInstance(),
+		own:      ownConn{cfg.NewClient()},
+		ready:    newReadiness(),
+		waiters:  newWaiters(cfg.MaxWaiters),
+	}
+	e.run, e.stop = context.WithCancel(context.Background())
+	e.leaver = newLeaver(e.sendDepartures)
+	e.flight = flights{again: map[line]bool{}}
+	e.inbox = subscription{
+		client:  cfg.NewClient(),
+		channel: inboxPrefix + e.instance,
+		up:      e.inboxUp,
+		down:    e.inboxDown,
+		message: e.inboxMessage,
+	}
+	e.notif = newNotifications(e, cfg.NewClient())
+	return e
+}
+
+// newInstance is letters and digits only: the scripts parse it.
+func newInstance() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// Start begins to connect and returns at once: while Redis is away the engine keeps trying, and calls
+// are refused with an UnavailableError. ctx bounds nothing after Start has returned.
+func (e *Engine) Start(context.Context) error {
+	e.spawn(func() { e.inbox.run(e.run) })
+	e.spawn(func() { e.notif.sub.run(e.run) })
+	e.spawn(func() { e.notif.follow(e.run) })
+	e.spawn(func() { e.leaver.run(e.run, e.lastContext) })
+	return nil
+}
+
+// spawn runs f on a goroutine that Close joins; false once Close has begun.
+func (e *Engine) spawn(f func()) bool {
+	e.joining.Lock()
+	defer e.joining.Unlock()
+	if e.closed {
+		return false
+	}
+	e.running.Go(f)
+	return true
+}
+
+// lastContext bounds the departures that are sent during Close.
+func (e *Engine) lastContext() context.Context {
+	if ctx := e.last.Load(); ctx != nil {
+		return *ctx
+	}
+	return e.run
+}
+
+// Close sends the departures of calls that are over, within ctx, joins the engine's goroutines and
+// closes its connections. No call may be running or follow. If ctx ends first its error is returned,
+// and what is still running ends with its connections.
+func (e *Engine) Close(ctx context.Context) error {
+	e.joining.Lock()
+	e.closed = true
+	e.joining.Unlock()
+	e.last.Store(&ctx)
+	e.stop()
+	joined := make(chan struct{})
+	go func() {
+		e.running.Wait()
+		close(joined)
+	}()
+	var late error
+	select {
+	case <-joined:
+	case <-ctx.Done():
+		late = context.Cause(ctx)
+	}
+	err := errors.Join(late, e.own.client.Close(), e.inbox.client.Close(), e.notif.sub.client.Close())
+	<-joined
+	return err
+}
+
+// LockTTL and LockWait, in ms, are what callers get who name none.
+func (e *Engine) LockTTL() int64  { return e.cfg.LockTTL.Milliseconds() }
+func (e *Engine) LockWait() int64 { return e.cfg.LockWait.Milliseconds() }
+
+// common are the arguments that every script on a line takes first.
+func (e *Engine) common(l line, k keys) []any {
+	return []any{"", l.db, e.instance, l.name, k.locknotif, e.LockTTL()}
+}
+
+// ringLocal rings those of this proxy whom a script's reply names.
+func (e *Engine) ringLocal(seqs []uint64) {
+	for _, seq := range seqs {
+		e.waiters.ring(seq)
+	}
+}
+
+// sawFence remembers the highest fence.
+func (e *Engine) sawFence(n int64) {
+	for {
+		seen := e.fence.Load()
+		if n <= seen || e.fence.CompareAndSwap(seen, n) {
+			return
+		}
+	}
+}

@@ -1,0 +1,31 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+)
+
+var (
+	// ErrNotGranted: the lock or promise was not to be had in the time the caller gave, or a later
+	// call with the same token took this one's place.
+	ErrNotGranted = errors.New("not granted")
+	// ErrInvalidName: the name is empty, over 64 KB, or one of the engine's own keys.
+	ErrInvalidName = errors.New("invalid lock name")
+	// ErrTooManyWaiters: as many calls wait already as Config.MaxWaiters allows.
+	ErrTooManyWaiters = errors.New("max number of waiters reached")
+)
+
+// UnavailableError says why the engine's own part can't serve: it has no connection of its own to
+// Redis, or Redis refuses its credentials. The text says what to do about it.
+type UnavailableError struct{ Reason string }
+
+func (e *UnavailableError) Error() string { return e.Reason }
+
+// asRedisError makes Redis's words for a right that lacks inside a script those it has outside:
+// "ERR The user executing the script can't run this command ..." is a NOPERM like any other.
+func asRedisError(words string) RedisError {
+	if rest, ok := strings.CutPrefix(words, "ERR "); ok && strings.HasPrefix(rest, "The user executing the script can't") {
+		return RedisError("NOPERM " + rest)
+	}
+	return RedisError(words)
+}

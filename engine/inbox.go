@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// inboxPrefix and the instance make the channel on which other proxies' scripts ring our waiters.
+const inboxPrefix = "ks/inbox:"
+
+// ringSpread is the time over which all waiters ask again after a reconnection.
+const ringSpread = 200 * time.Millisecond
+
+// bell is a message on the inbox. There are two:
+//
+//	r <db> <seq> <length of token> <token><name>              waiter seq should ask again
+//	v <db> <length of name> <1 with value, 0> <name><value>   name was resolved; its memo waiters are
+//	                                                          out of the line
+type bell struct {
+	line
+	resolved bool
+
+	seq   uint64 // of a ring
+	token string
+
+	value    string // of a resolve whose value may be gone soon
+	hasValue bool
+}
+
+var errBell = errors.New("not a bell")
+
+func parseBell(payload string) (bell, error) {
+	kind, rest, _ := strings.Cut(payload, " ")
+	db, rest, _ := strings.Cut(rest, " ")
+	second, rest, _ := strings.Cut(rest, " ")
+	third, rest, ok := strings.Cut(rest, " ")
+	n, err := strconv.Atoi(db)
+	if !ok || err != nil {
+		return bell{}, errBell
+	}
+	b := bell{line: line{db: n}}
+	switch kind {
+	case "r":
+		b.seq, err = strconv.ParseUint(second, 10, 64)
+		if err != nil {
+			return bell{}, errBell
+		}
+		b.token, b.name, ok = splitAt(rest, third)
+	case "v":
+		b.resolved, b.hasValue = true, third == "1"
+		b.name, b.value, ok = splitAt(rest, second)
+	default:
+		ok = false
+	}
+	if !ok {
+		return bell{}, errBell
+	}
+	return b, nil
+}
+
+// splitAt cuts s after as many bytes as the decimal number length says.
+func splitAt(s, length string) (head, tail string, ok bool) {
+	n, err := strconv.Atoi(length)
+	if err != nil || n < 0 || n > len(s) {
+		return "", "", false
+	}
+	return s[:n], s[n:], true
+}
+
+func (e *Engine) inboxUp(*redis.PubSub) {
+	e.log.Info("subscribed to own inbox", "instance", e.instance)
+	e.ready.up()
+	e.waiters.ringAll(ringSpread)
+}
+
+func (e *Engine) inboxDown(err error) {
+	e.log.Warn("own inbox lost", "error", err)
+	e.ready.down(err)
+}
+
+func (e *Engine) inboxMessage(_, payload string) {
+	b, err := parseBell(payload)
+	if err != nil {
+		e.log.Debug("odd message on own inbox", "length", len(payload))
+		return
+	}
+	if b.resolved {
+		e.resolved(b)
+		return
+	}
+	if e.waiters.ring(b.seq) {
+		return
+	}
+	// Rung for a call that is over: its place, or what was handed to it, goes. What it claimed stays: the
+	// bell may be older than the claim.
+	e.leaver.add(b.line, departure{token: b.token, seq: b.seq, keepHeld: true})
+}

@@ -1,0 +1,253 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// leaveBatch bounds how many calls leave in one script, and leaveRound in one round trip.
+	leaveBatch = 500
+	leaveRound = 64
+
+	// leaveRetry is the pause after a round that Redis did not take, leaveAge how long a departure is
+	// tried: by then its place has run out by itself.
+	leaveRetry = 100 * time.Millisecond
+	leaveAge   = time.Minute
+
+	// leavePatience is how long a call waits for its own departure before it answers.
+	leavePatience = time.Second
+)
+
+// departure is an attempt that ended without the lock.
+type departure struct {
+	token    string
+	seq      uint64
+	keepHeld bool // leave what the attempt claimed
+	served   bool // a memo caller that got its value: a RESOLVE may have taken it out of the line already
+	since    time.Time
+	done     chan struct{} // closed when Redis has taken it, or it is given up
+}
+
+// party is what can leave in one script.
+type party struct {
+	line
+	keepHeld bool
+}
+
+// leaver takes calls that are over out of their lines. One goroutine sends what has gathered while its
+// last round was under way, so ten thousand calls that end at once cost a few round trips.
+type leaver struct {
+	send func(context.Context, []batch) []error
+
+	mu      sync.Mutex
+	pending map[party][]departure
+	closed  bool
+	wake    chan struct{} // capacity one
+}
+
+// batch is one script's worth of departures.
+type batch struct {
+	party
+	who []departure
+}
+
+func newLeaver(send func(context.Context, []batch) []error) *leaver {
+	return &leaver{send: send, pending: map[party][]departure{}, wake: make(chan struct{}, 1)}
+}
+
+// add queues d; the channel closes when it is done with.
+func (l *leaver) add(at line, d departure) <-chan struct{} {
+	if d.since.IsZero() {
+		d.since = time.Now()
+	}
+	if d.done == nil {
+		d.done = make(chan struct{})
+	}
+	l.mu.Lock()
+	closed := l.closed
+	if !closed {
+		p := party{at, d.keepHeld}
+		l.pending[p] = append(l.pending[p], d)
+	}
+	l.mu.Unlock()
+	if closed {
+		close(d.done)
+		return d.done
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return d.done
+}
+
+// addAgain queues d now, and again after a second and after ten: for a call whose session broke with an
+// ask unanswered, which Redis may still execute.
+func (l *leaver) addAgain(at line, d departure) {
+	l.add(at, d)
+	for _, pause := range []time.Duration{time.Second, 10 * time.Second} {
+		time.AfterFunc(pause, func() { l.add(at, d) })
+	}
+}
+
+// run sends until ctx ends, then what is left, bounded by last (a context for that), and refuses what
+// comes later.
+func (l *leaver) run(ctx context.Context, last func() context.Context) {
+	for {
+		select {
+		case <-l.wake:
+		case <-ctx.Done():
+			l.mu.Lock()
+			l.closed = true
+			l.mu.Unlock()
+			l.flush(last())
+			l.abandon()
+			return
+		}
+		if !l.flush(ctx) {
+			select {
+			case <-time.After(leaveRetry):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// flush sends all that is pending, in rounds; false if some must be tried again.
+func (l *leaver) flush(ctx context.Context) bool {
+	batches := l.take()
+	ok := true
+	for len(batches) > 0 {
+		n := min(len(batches), leaveRound)
+		for i, err := range l.send(ctx, batches[:n]) {
+			if err != nil && isTransient(err) {
+				l.retry(batches[i])
+				ok = false
+			} else {
+				batches[i].finish()
+			}
+		}
+		batches = batches[n:]
+	}
+	return ok
+}
+
+// take empties pending into batches.
+func (l *leaver) take() []batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var batches []batch
+	for p, who := range l.pending {
+		for len(who) > 0 {
+			n := min(len(who), leaveBatch)
+			batches = append(batches, batch{p, who[:n]})
+			who = who[n:]
+		}
+	}
+	clear(l.pending)
+	return batches
+}
+
+// retry puts back those of b that are young enough.
+func (l *leaver) retry(b batch) {
+	for _, d := range b.who {
+		if time.Since(d.since) > leaveAge {
+			close(d.done)
+			continue
+		}
+		l.add(b.line, d)
+	}
+}
+
+// forget drops those departures of a line whom the script that stored their value has taken out of it.
+func (l *leaver) forget(at line) {
+	p := party{line: at}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := l.pending[p][:0]
+	for _, d := range l.pending[p] {
+		if d.served {
+			close(d.done)
+		} else {
+			kept = append(kept, d)
+		}
+	}
+	if len(kept) == 0 {
+		delete(l.pending, p)
+	} else {
+		l.pending[p] = kept
+	}
+}
+
+func (l *leaver) abandon() {
+	for _, b := range l.take() {
+		b.finish()
+	}
+}
+
+func (b batch) finish() {
+	for _, d := range b.who {
+		close(d.done)
+	}
+}
+
+// isTransient: Redis is away or busy, so a departure is worth another try.
+func isTransient(err error) bool {
+	var refused RedisError
+	if !errors.As(err, &refused) {
+		return true
+	}
+	first, _, _ := strings.Cut(string(refused), " ")
+	switch first {
+	case "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "TRYAGAIN":
+		return true
+	}
+	return false
+}
+
+// sendDepartures runs one leave script for each batch, in one pipeline on the engine's own connection.
+// It returns an error, or nil, for each.
+func (e *Engine) sendDepartures(ctx context.Context, batches []batch) []error {
+	errs := make([]error, len(batches))
+	pipe := e.own.client.Pipeline()
+	type result interface{ Result() (any, error) }
+	results := make([]result, len(batches))
+	for i, b := range batches {
+		keys, args := e.leaveCall(b)
+		results[i] = pipe.Do(ctx, leaveScript.command("EVALSHA", leaveScript.sha, keys, args)...)
+	}
+	_, _ = pipe.Exec(ctx) // each result has its error
+	for i, b := range batches {
+		reply, err := ownReply(results[i].Result())
+		if isNoScript(err) {
+			keys, args := e.leaveCall(b)
+			reply, err = leaveScript.run(ctx, e.own, keys, args)
+		}
+		if err == nil {
+			f := fieldsOf(reply)
+			f.number()
+			e.ringLocal(f.seqs())
+		} else if !isTransient(err) {
+			e.log.Warn("leave was refused", "error", err)
+		}
+		errs[i] = err
+	}
+	return errs
+}
+
+func (e *Engine) leaveCall(b batch) ([]string, []any) {
+	k, _ := keysOf(b.name, e.cfg.TagSplit) // was valid when it was asked
+	released := 1
+	if b.keepHeld {
+		released = 0
+	}
+	args := append(e.common(b.line, k), released)
+	for _, d := range b.who {
+		args = append(args, d.token, int64(d.seq))
+	}
+	return k.ofLine(), args
+}

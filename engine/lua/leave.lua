@@ -1,0 +1,52 @@
+-- leave.lua: calls of this proxy that ended without the lock go: out of the line, and if the lock was
+-- granted to one meanwhile it is handed on. Only what the very attempt has got is touched: a later
+-- call with the same token keeps its place and its lock. Runs on the proxy's own connection, which has
+-- database 0 selected; SELECT in a script ends with it.
+--
+-- ARGV  7 1: also give back what was claimed (0 for a bell that nobody here waits for: it may be
+--       older than the claim)   8.. token, seq of the attempt; token, seq; ...
+-- Returns {left, rings}: how many places or holds were given up.
+-- Atomic: between the look at the attempt and the removal no one else may take over.
+
+return run(function()
+  call('SELECT', DB)
+  local s = read()
+  local head = call('LINDEX', QUEUE, 0)
+  local gone, left, release, clear = {}, 0, false, false
+  for i = 8, #ARGV, 2 do
+    local token, attempt = ARGV[i], INSTANCE .. ':' .. ARGV[i + 1]
+    local entry = call('HGET', WAITING, token)
+    if entry then
+      if parse(entry).attempt == attempt and not gone[token] then
+        gone[token], drops[#drops + 1], left = true, token, left + 1
+      end
+    elseif s.tok == token and s.st ~= 'f' and s.by.attempt == attempt then
+      clear = s.lapsed
+      release = s.owner == token and (s.st == 'p' or ARGV[7] == '1')
+    elseif s.owner == token and s.tok ~= token and ARGV[7] == '1' then
+      release = true -- a KeySmith process handed it over, and nobody of ours has claimed it
+    end
+  end
+  if left == 0 and not release and not clear then return { 0, rings } end
+
+  local owner, second
+  if release or (head and gone[head]) then
+    owner, second = pick(s, walk(), nil, gone)
+    ring(owner, owner and owner.token)
+  end
+  if release then ring(second, second and second.token) end
+  guard(s, false)
+  tell(release and owner and owner.token)
+  if clear then s.lapsed = false end
+  if release then
+    pass_on(s, owner)
+    return { left + 1, rings }
+  end
+  settle()
+  if clear then
+    forget_record()
+    left = left + 1
+  end
+  restore(s)
+  return { left, rings }
+end)

@@ -1,0 +1,255 @@
+-- line.lua: what every operation on one name shares; each script is this text followed by its own.
+--
+-- KEYS  1 lock     string: the owner's token, its TTL is the lease
+--       2 queue    list of the waiting tokens, first come first
+--       3 waiting  hash token -> place: <kind>:<instance>:<seq>[|[!]<ms>]; kind is l (KS.LOCK) or m
+--                  (KS.MEMO); |<ms>: could not be rung since then; |!<ms>: was handed the lock and
+--                  did not claim it, must ask himself. KeySmith's own waiters are just 0.
+--       4 fence    hash n: last fencing number; tok, att, st: who was granted (st h), handed (p: not
+--                  yet claimed, f: to a KeySmith waiter) the lock and by which place; x: suspect
+--                  instances as <instance>@<ms>
+-- ARGV  1 now in ms (empty: Redis's clock; tests set it)   2 database   3 asking instance
+--       4 name   5 locknotif channel   6 ks-lock-ttl in ms (lease of KeySmith's waiters)
+--
+-- Redis undoes nothing when a script fails half-way. So every script goes in this order: read and
+-- type-check every key; ask who can be rung; guard(): raise whatever Redis may have against our
+-- writing; tell(): PUBLISH, which an ACL may refuse; only then write. Who is told anything can't act
+-- before the script has ended, and bells carry no truth, so telling first is harmless.
+-- Numbers go out by int(): Redis's tostring() rounds to 14 digits.
+
+local LOCK, QUEUE, WAITING, FENCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local DB, INSTANCE, NAME, LOCKNOTIF, LOCKTTL = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+
+local CLAIM = 2000 -- ms a hand-off holds before the new owner's own ask claims it
+local GRACE = 30000 -- ms a waiter that can't be rung keeps its place
+local QUEUETTL = 60000 -- ms a line outlives the last ask
+local DAY = 86400000 -- ms a fence outlives the lease
+local CHUNK = 64 -- waiters read at once
+local REBUILD = 16 -- leaving waiters from which on copying the line beats one LREM each
+local MAXFENCE = 9007199254740992 -- doubles count by ones below it
+
+local rings = {} -- seq of waiters of the asking instance, rung by the reply itself
+local bells = {} -- {channel, payload} for other instances
+local drops = {} -- tokens that leave the line
+local marks = {} -- {token, place with a mark}
+
+-- call keeps Redis's error words: redis.call would wrap them on some servers.
+local function call(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then error(reply, 0) end
+  return reply
+end
+
+local function int(n) return string.format('%.0f', n) end
+
+local function parse(place)
+  local id, mark = string.match(place, '^([^|]*)|?(.*)$')
+  local kind, instance, seq = string.match(id, '^(%a):(%w+):(%d+)$')
+  return {
+    id = id, kind = kind, instance = instance, seq = seq,
+    attempt = instance and (instance .. ':' .. seq),
+    failed = string.sub(mark, 1, 1) == '!',
+    since = tonumber(string.match(mark, '%d+') or ''),
+  }
+end
+
+-- read returns owner (false: free), record (n, tok, att, st), suspects, clock. lapsed: the lock was
+-- handed to tok, who did not claim it in time.
+local function read()
+  local f = call('HMGET', FENCE, 'n', 'tok', 'att', 'st', 'x')
+  local s = { owner = call('GET', LOCK), n = tonumber(f[1] or '0'), tok = f[2], att = f[3], st = f[4] }
+  if not s.n then error({ err = 'ERR the fence of this lock is not a number' }, 0) end
+  s.by = parse(s.att or '')
+  s.suspects = {}
+  for instance, since in string.gmatch(f[5] or '', '(%w+)@(%d+)') do s.suspects[instance] = tonumber(since) end
+  if ARGV[1] ~= '' then
+    s.us = tonumber(ARGV[1]) * 1000
+  else
+    local t = call('TIME')
+    s.us = tonumber(t[1]) * 1000000 + tonumber(t[2])
+  end
+  s.now = math.floor(s.us / 1000)
+  s.lapsed = s.st == 'p' and s.owner ~= s.tok and s.by.instance ~= nil
+  s.absolved = s.suspects[INSTANCE] ~= nil -- who asks is alive
+  s.suspects[INSTANCE] = nil
+  return s
+end
+
+-- walk iterates over the line: token, place (false when it has left the hash).
+local function walk()
+  local from, i, tokens, places = 0, 0, {}, {}
+  return function()
+    i = i + 1
+    if i > #tokens then
+      tokens = call('LRANGE', QUEUE, from, from + CHUNK - 1)
+      if #tokens == 0 then return nil end
+      places = call('HMGET', WAITING, unpack(tokens))
+      from, i = from + #tokens, 1
+    end
+    return tokens[i], places[i]
+  end
+end
+
+-- subscribed counts exact subscribers: a stranger's PSUBSCRIBE * would make PUBLISH's own count lie.
+local counted = {}
+local function subscribed(channel)
+  if counted[channel] == nil then
+    counted[channel] = tonumber(call('PUBSUB', 'NUMSUB', channel)[2]) > 0
+  end
+  return counted[channel]
+end
+
+local function can_be_rung(s, p)
+  if not p.instance then return subscribed(LOCKNOTIF) end
+  if p.failed or s.suspects[p.instance] then return false end
+  return p.instance == INSTANCE or subscribed('ks/inbox:' .. p.instance)
+end
+
+-- pick returns the first two in line that can be rung. me counts whatever its marks say; tokens in
+-- skip don't. Others before them are marked, or leave when they were marked too long ago.
+local function pick(s, line, me, skip)
+  local found, met = {}, skip or {}
+  for token, place in line do
+    if not met[token] then
+      met[token] = true
+      local p = place and parse(place)
+      if not p then
+        drops[#drops + 1] = token
+      elseif token == me or can_be_rung(s, p) then
+        p.token = token
+        found[#found + 1] = p
+        if #found == 2 then break end
+      elseif not p.since then
+        marks[#marks + 1] = { token, p.id .. '|' .. int(s.now) }
+      elseif s.now - p.since > GRACE then
+        drops[#drops + 1] = token
+      end
+    end
+  end
+  return found[1], found[2]
+end
+
+local function ring(p, token)
+  if not p or not p.instance then return end -- KeySmith's waiters hear locknotif
+  if p.instance == INSTANCE then
+    rings[#rings + 1] = p.seq
+  else
+    bells[#bells + 1] = { 'ks/inbox:' .. p.instance,
+      'r ' .. DB .. ' ' .. p.seq .. ' ' .. #token .. ' ' .. token .. NAME }
+  end
+end
+
+-- guard raises, while nothing is written yet, what Redis may have against the writes to come: an ACL
+-- that lacks one of their commands, and READONLY, NOREPLICAS, MISCONF by a write that changes
+-- nothing. For one who asks for something new (grow) that write is one a full Redis refuses; for
+-- all others it is one that passes, and lets those after it pass as well.
+local function guard(s, grow)
+  if redis.acl_check_cmd then -- since Redis 7.0
+    for _, cmd in ipairs({
+      { 'SET', LOCK, '' }, { 'DEL', LOCK }, { 'PEXPIRE', LOCK, '1' },
+      { 'LREM', QUEUE, '1', '' }, { 'LPUSH', QUEUE, '' }, { 'RPUSH', QUEUE, '' },
+      { 'HDEL', WAITING, '' }, { 'HSET', WAITING, '', '' },
+    }) do
+      if not redis.acl_check_cmd(unpack(cmd)) then call(unpack(cmd)) end -- refused in Redis's own words
+    end
+  end
+  if grow then
+    call('SET', LOCK, '', 'PX', '1', s.owner and 'NX' or 'XX')
+  else
+    call('HDEL', WAITING, '')
+  end
+end
+
+-- tell publishes the bells, then the new owner (if any) to KeySmith's processes.
+local function tell(owner)
+  for _, bell in ipairs(bells) do call('PUBLISH', bell[1], bell[2]) end
+  if owner then call('PUBLISH', LOCKNOTIF, owner) end
+end
+
+local function in_chunks(cmd, key, items)
+  for from = 1, #items, 1000 do
+    call(cmd, key, unpack(items, from, math.min(from + 999, #items)))
+  end
+end
+
+-- settle takes the drops out of the line and writes the marks.
+local function settle()
+  if #drops > REBUILD then
+    local leaving, kept = {}, {}
+    for _, token in ipairs(drops) do leaving[token] = true end
+    for _, token in ipairs(call('LRANGE', QUEUE, 0, -1)) do
+      if not leaving[token] then kept[#kept + 1] = token end
+    end
+    in_chunks('HDEL', WAITING, drops)
+    call('DEL', QUEUE)
+    in_chunks('RPUSH', QUEUE, kept)
+  else
+    for _, token in ipairs(drops) do
+      call('HDEL', WAITING, token)
+      call('LREM', QUEUE, 0, token)
+    end
+  end
+  for _, mark in ipairs(marks) do call('HSET', WAITING, mark[1], mark[2]) end
+end
+
+-- restore puts one who did not claim his hand-off back at the front, marked, and his instance under
+-- suspicion: one claim window per frozen proxy, not one per waiter of it. Suspicion that is older than
+-- the places it is about is forgotten.
+local function restore(s)
+  if s.lapsed then
+    call('LPUSH', QUEUE, s.tok)
+    call('HSET', WAITING, s.tok, s.by.id .. '|!' .. int(s.now))
+    if s.by.instance ~= INSTANCE then s.suspects[s.by.instance] = s.now end
+  end
+  if not s.lapsed and not s.absolved then return end
+  local list = {}
+  for instance, since in pairs(s.suspects) do
+    if s.now - since <= GRACE then list[#list + 1] = instance .. '@' .. int(since) end
+  end
+  if #list > 0 then
+    call('HSET', FENCE, 'x', table.concat(list, ' '))
+    call('PEXPIRE', FENCE, int(DAY + LOCKTTL))
+  else
+    call('HDEL', FENCE, 'x')
+  end
+end
+
+local function refresh()
+  call('PEXPIRE', QUEUE, QUEUETTL)
+  call('PEXPIRE', WAITING, QUEUETTL)
+end
+
+-- record writes who has the lock. fence is nil when the lock is only handed over.
+local function record(token, place, st, lease, fence)
+  if fence then
+    call('HSET', FENCE, 'n', int(fence), 'tok', token, 'att', place, 'st', st)
+  else
+    call('HSET', FENCE, 'tok', token, 'att', place, 'st', st)
+  end
+  call('PEXPIRE', FENCE, int(lease + DAY))
+end
+
+local function forget_record() call('HDEL', FENCE, 'tok', 'att', 'st') end
+
+-- pass_on writes the end of a hold: p owns the lock next, provisionally, or nobody does.
+local function pass_on(s, p)
+  if p then drops[#drops + 1] = p.token end
+  settle()
+  if p then
+    local lease = p.instance and CLAIM or tonumber(LOCKTTL)
+    call('SET', LOCK, p.token, 'PX', int(lease))
+    record(p.token, p.id, p.instance and 'p' or 'f', lease)
+  else
+    call('DEL', LOCK)
+    forget_record()
+  end
+  restore(s)
+  refresh()
+end
+
+-- run answers with Redis's own error where there is one.
+local function run(operation)
+  local ok, reply = pcall(operation)
+  if ok or type(reply) == 'table' then return reply end
+  return error(reply, 0)
+end

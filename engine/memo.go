@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+)
+
+// Memo is the answer to a memo caller: the value, or, with Token, the promise to make it.
+type Memo struct {
+	Value string
+	Token string // empty: Value is the value, be it empty
+}
+
+// largest and shortest bounds of what RESOLVE sends beside storing the value.
+const (
+	// notifMost is the largest value, in bytes, that goes out on the notif channel: Redis copies it
+	// for every subscriber and cuts off those that lag 32 MB behind. Larger ones are found by asking.
+	notifMost = 1 << 20
+
+	// A value that lives no longer than briefTTL ms and has at most briefMost bytes is also carried
+	// by the bells, because it may be gone before a proxy looks.
+	briefTTL  = 1000
+	briefMost = 64 << 10
+)
+
+// Memo returns the value of r.Name if there is one; else the promise to make it, if nobody has it; else
+// it waits for either. Errors as for Lock.
+func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
+	k, err := keysOf(r.Name, e.cfg.TagSplit)
+	if err != nil {
+		return Memo{}, err
+	}
+	if err := e.ready.check(ctx); err != nil {
+		return Memo{}, err
+	}
+	value, hit, err := get(ctx, s, k.value)
+	if hit || err != nil {
+		return Memo{Value: value}, err
+	}
+	c := e.newCall(s, true, k, r)
+	a, err := e.obtainMemo(ctx, c, k)
+	if err != nil {
+		return Memo{}, err
+	}
+	if a.verdict == valued {
+		return Memo{Value: a.value}, nil
+	}
+	return Memo{Token: c.req.Token}, nil
+}
+
+// get is the hit path: one GET with the caller's own rights.
+func get(ctx context.Context, s Session, key string) (value string, hit bool, err error) {
+	reply, err := s.Do(ctx, "GET", key)
+	if err != nil || reply == nil {
+		return "", false, err
+	}
+	value, ok := reply.(string)
+	if !ok {
+		return "", false, fmt.Errorf("get memo: redis replied %T", reply)
+	}
+	return value, true, nil
+}
+
+func (e *Engine) obtainMemo(ctx context.Context, c *call, k keys) (answer, error) {
+	if c.req.NoWait {
+		return e.askOnce(ctx, c)
+	}
+	w, first := e.waiters.add(c.line, true)
+	if w == nil {
+		return e.askOrRefuse(ctx, c)
+	}
+	if first {
+		e.notif.changed(k.notif, c.name)
+	}
+	defer func() {
+		if e.waiters.remove(w) {
+			e.notif.changed(k.notif, c.name)
+		}
+	}()
+	return e.await(ctx, c, w)
+}
+
+// Resolution is the value that a promise is kept with.
+type Resolution struct {
+	Name, Token, Value string
+	TTL                int64 // of the value, in ms; 0: none
+}
+
+// Resolve stores the value and tells everyone who waits for it, if the token still holds the promise;
+// false, and nothing is stored, if not. Errors as for Lock.
+func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, error) {
+	k, err := keysOf(r.Name, e.cfg.TagSplit)
+	if err != nil {
+		return false, err
+	}
+	if err := e.ready.check(ctx); err != nil {
+		return false, err
+	}
+	at := line{s.DB(), r.Name}
+	ttl := ""
+	if r.TTL > 0 {
+		ttl = fmt.Sprint(r.TTL)
+	}
+	args := append(e.common(at, k), r.Token, r.Value, ttl, k.notif, notifMost, briefTTL, briefMost)
+	before := e.waiters.memoCallers(at)
+	reply, err := resolveScript.run(ctx, s, k.ofMemo(), args)
+	if err != nil {
+		e.ringIfLost(at, err)
+		return false, err
+	}
+	f := fieldsOf(reply)
+	stored := f.number() == 1
+	e.ringLocal(f.seqs())
+	if f.number() == 1 {
+		e.resolvedHere(at, before, r.Value)
+	}
+	return stored, f.err
+}

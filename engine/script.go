@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha1"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	//go:embed lua/line.lua
+	lineLua string
+	//go:embed lua/ask.lua
+	askLua string
+	//go:embed lua/ask_lock.lua
+	askLockLua string
+	//go:embed lua/ask_memo.lua
+	askMemoLua string
+	//go:embed lua/release.lua
+	releaseLua string
+	//go:embed lua/leave.lua
+	leaveLua string
+	//go:embed lua/resolve.lua
+	resolveLua string
+	//go:embed lua/value.lua
+	valueLua string
+)
+
+var (
+	askLockScript = newScript("ask lock", lineLua, askLua, askLockLua)
+	askMemoScript = newScript("ask memo", lineLua, askLua, askMemoLua)
+	releaseScript = newScript("release", lineLua, releaseLua)
+	leaveScript   = newScript("leave", lineLua, leaveLua)
+	resolveScript = newScript("resolve", lineLua, resolveLua)
+	valueScript   = newScript("value", valueLua)
+)
+
+// script is one operation, by name for errors, by sha for Redis.
+type script struct{ name, source, sha string }
+
+func newScript(name string, parts ...string) *script {
+	source := strings.Join(parts, "\n")
+	sum := sha1.Sum([]byte(source))
+	return &script{name: name, source: source, sha: hex.EncodeToString(sum[:])}
+}
+
+// doer is what a script runs on: a caller's Session or the engine's own connection.
+type doer interface {
+	Do(ctx context.Context, args ...any) (any, error)
+}
+
+// run asks by EVALSHA, and by EVAL where Redis has not seen the script. An error reply is a RedisError
+// that keeps Redis's words; after any other error the script may or may not have run.
+func (s *script) run(ctx context.Context, d doer, keys []string, args []any) (any, error) {
+	reply, err := d.Do(ctx, s.command("EVALSHA", s.sha, keys, args)...)
+	if isNoScript(err) {
+		reply, err = d.Do(ctx, s.command("EVAL", s.source, keys, args)...)
+	}
+	var refused RedisError
+	if errors.As(err, &refused) {
+		return nil, asRedisError(string(refused))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return reply, nil
+}
+
+func (s *script) command(verb, body string, keys []string, args []any) []any {
+	cmd := make([]any, 0, 3+len(keys)+len(args))
+	cmd = append(cmd, verb, body, len(keys))
+	for _, key := range keys {
+		cmd = append(cmd, key)
+	}
+	return append(cmd, args...)
+}
+
+func isNoScript(err error) bool {
+	var refused RedisError
+	return errors.As(err, &refused) && strings.HasPrefix(string(refused), "NOSCRIPT")
+}
+
+// ownConn runs commands on the engine's own go-redis client.
+type ownConn struct{ client *redis.Client }
+
+func (o ownConn) Do(ctx context.Context, args ...any) (any, error) {
+	reply, err := o.client.Do(ctx, args...).Result()
+	return ownReply(reply, err)
+}
+
+// ownReply turns go-redis's errors into the Session's: nil replies are no errors, Redis's errors are
+// RedisErrors.
+func ownReply(reply any, err error) (any, error) {
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	var refused redis.Error
+	if errors.As(err, &refused) {
+		return nil, RedisError(refused.Error())
+	}
+	return reply, err
+}

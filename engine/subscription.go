@@ -1,0 +1,104 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// pingEvery is how long a subscription may be silent before it is pinged; after twice that
+	// without an answer it is taken for dead and dialled anew.
+	pingEvery = 3 * time.Second
+
+	redialFirst = 50 * time.Millisecond // doubles up to redialMost
+	redialMost  = time.Second
+)
+
+// subscription keeps a connection of its own subscribed to channel, for ever. Its callbacks run on one
+// goroutine.
+type subscription struct {
+	client  *redis.Client
+	channel string
+
+	up      func(*redis.PubSub)           // subscribed, for the first time or again
+	down    func(error)                   // lost or refused; more calls follow while it stays so
+	message func(channel, payload string) // a message came
+	added   func(channel string)          // Redis confirmed a further channel; optional
+}
+
+// run returns when ctx ends.
+func (s *subscription) run(ctx context.Context) {
+	wait := redialFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.listen(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.down(err)
+		if time.Since(began) > pingEvery {
+			wait = redialFirst
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+		}
+		wait = min(2*wait, redialMost)
+	}
+}
+
+// listen subscribes and delivers until the connection breaks. go-redis's own channel hides
+// re-subscriptions and drops messages, so the connection is read here.
+func (s *subscription) listen(ctx context.Context) error {
+	ps := s.client.Subscribe(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = ps.Close() }) // a read does not look at ctx
+	defer func() {
+		stop()
+		_ = ps.Close()
+	}()
+	if err := ps.Subscribe(ctx, s.channel); err != nil {
+		return err
+	}
+	pinged := false
+	for {
+		got, err := ps.ReceiveTimeout(ctx, pingEvery)
+		if isTimeout(err) && !pinged {
+			pinged = true
+			err = ps.Ping(ctx)
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		pinged = false
+		s.deliver(ps, got)
+	}
+}
+
+func (s *subscription) deliver(ps *redis.PubSub, got any) {
+	switch got := got.(type) {
+	case *redis.Subscription:
+		if got.Kind != "subscribe" {
+			return
+		}
+		if got.Channel == s.channel {
+			s.up(ps)
+		} else if s.added != nil {
+			s.added(got.Channel)
+		}
+	case *redis.Message:
+		s.message(got.Channel, got.Payload)
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// valuePatience bounds one GET on behalf of this proxy's memo callers; they have timers of their own.
+const valuePatience = 5 * time.Second
+
+// flights sees to it that at most one GET per line is under way, whatever number of callers and bells.
+type flights struct {
+	mu    sync.Mutex
+	again map[line]bool // lines with a GET under way; true: rung meanwhile, so once more
+}
+
+// takeOff reports whether the caller is to fly; else the one under way flies again.
+func (f *flights) takeOff(l line) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, flying := f.again[l]
+	f.again[l] = flying
+	return !flying
+}
+
+// land reports whether to fly once more.
+func (f *flights) land(l line) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.again[l] {
+		f.again[l] = false
+		return true
+	}
+	delete(f.again, l)
+	return false
+}
+
+// fetch gets the value of l once for all memo callers that wait now. A caller who comes while the GET
+// is under way is not served by it: he may have deleted the value before he asked.
+func (e *Engine) fetch(l line, struck bool) {
+	if !e.flight.takeOff(l) {
+		return
+	}
+	started := e.spawn(func() {
+		e.fetchOnce(l, struck)
+		for e.flight.land(l) {
+			e.fetchOnce(l, false) // rung by we don't know whom
+		}
+	})
+	if !started {
+		e.flight.land(l)
+	}
+}
+
+func (e *Engine) fetchOnce(l line, struck bool) {
+	callers := e.waiters.memoCallers(l)
+	if len(callers) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(e.run, valuePatience)
+	defer cancel()
+	reply, err := valueScript.run(ctx, e.own, []string{l.name}, []any{l.db})
+	value, ok := reply.(string)
+	if err != nil || !ok {
+		// No value, or we can't say: each asks for himself, with his own rights.
+		for _, w := range callers {
+			w.ring()
+		}
+		return
+	}
+	serveAll(callers, served{value, struck})
+}
+
+func serveAll(callers []*waiter, s served) {
+	for _, w := range callers {
+		w.serve(s)
+	}
+}
+
+// resolved: another proxy's RESOLVE stored the value and struck our memo callers from the line.
+func (e *Engine) resolved(b bell) {
+	e.leaver.forget(b.line)
+	if b.hasValue {
+		serveAll(e.waiters.memoCallers(b.line), served{b.value, true})
+		return
+	}
+	e.fetch(b.line, true)
+}
+
+// resolvedHere: this proxy's own RESOLVE. Those who waited before it was sent get the value as it is;
+// others look it up.
+func (e *Engine) resolvedHere(at line, before []*waiter, value string) {
+	e.leaver.forget(at)
+	serveAll(before, served{value, true})
+	e.fetch(at, true)
+}

@@ -1,0 +1,185 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// line names one line of waiters: names live in the caller's database.
+type line struct {
+	db   int
+	name string
+}
+
+// waiter is one call of this proxy that may have to wait. It is registered before its first ask, so
+// that no bell can fall between.
+type waiter struct {
+	line
+	seq   uint64
+	bell  chan struct{} // capacity one: rung means "ask again"; ringing never blocks
+	value chan served   // capacity one; of memo callers only
+}
+
+// served is a memo value that was fetched for a waiter. struck says that the script which stored it
+// took the waiter out of the line.
+type served struct {
+	value  string
+	struck bool
+}
+
+func (w *waiter) ring() {
+	select {
+	case w.bell <- struct{}{}:
+	default:
+	}
+}
+
+func (w *waiter) drain() {
+	select {
+	case <-w.bell:
+	default:
+	}
+}
+
+func (w *waiter) serve(s served) {
+	select {
+	case w.value <- s:
+	default:
+	}
+}
+
+// waiters are all calls of this proxy that wait, and the memo callers among them by name.
+type waiters struct {
+	max int
+
+	mu   sync.Mutex
+	seq  uint64
+	all  map[uint64]*waiter
+	memo map[string]map[uint64]*waiter // of all databases: notif channels know none
+}
+
+func newWaiters(limit int) *waiters {
+	return &waiters{max: limit, all: map[uint64]*waiter{}, memo: map[string]map[uint64]*waiter{}}
+}
+
+// nextSeq numbers an attempt.
+func (ws *waiters) nextSeq() uint64 {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.seq++
+	return ws.seq
+}
+
+// add registers a call, or returns nil when there are too many. first says that it is the only memo
+// caller of its name.
+func (ws *waiters) add(l line, memo bool) (w *waiter, first bool) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if len(ws.all) >= ws.max {
+		return nil, false
+	}
+	ws.seq++
+	w = &waiter{line: l, seq: ws.seq, bell: make(chan struct{}, 1)}
+	ws.all[w.seq] = w
+	if !memo {
+		return w, false
+	}
+	w.value = make(chan served, 1)
+	group := ws.memo[l.name]
+	if group == nil {
+		group = map[uint64]*waiter{}
+		ws.memo[l.name] = group
+	}
+	group[w.seq] = w
+	return w, len(group) == 1
+}
+
+// remove forgets w. last says that it was the last memo caller of its name.
+func (ws *waiters) remove(w *waiter) (last bool) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	delete(ws.all, w.seq)
+	group := ws.memo[w.name]
+	delete(group, w.seq)
+	if w.value == nil || len(group) > 0 {
+		return false
+	}
+	delete(ws.memo, w.name)
+	return true
+}
+
+// ring rings the waiter with that number; false if there is none.
+func (ws *waiters) ring(seq uint64) bool {
+	ws.mu.Lock()
+	w := ws.all[seq]
+	ws.mu.Unlock()
+	if w == nil {
+		return false
+	}
+	w.ring()
+	return true
+}
+
+// ringLine rings everyone of a line: after a script whose reply, with the names of those to ring, was
+// lost.
+func (ws *waiters) ringLine(l line) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.all {
+		if w.line == l {
+			w.ring()
+		}
+	}
+}
+
+// ringAll rings everyone, spread over the given time, so that a reconnection is not met by all asks at
+// once.
+func (ws *waiters) ringAll(spread time.Duration) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.all {
+		time.AfterFunc(rand.N(spread), w.ring)
+	}
+}
+
+// memoCallers returns the memo callers that wait in l now.
+func (ws *waiters) memoCallers(l line) []*waiter {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	callers := make([]*waiter, 0, len(ws.memo[l.name]))
+	for _, w := range ws.memo[l.name] {
+		if w.db == l.db {
+			callers = append(callers, w)
+		}
+	}
+	return callers
+}
+
+// memoLines returns the lines of name, one for each database, that have memo callers.
+func (ws *waiters) memoLines(name string) []line {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	met := map[int]bool{}
+	var lines []line
+	for _, w := range ws.memo[name] {
+		if !met[w.db] {
+			met[w.db] = true
+			lines = append(lines, w.line)
+		}
+	}
+	return lines
+}
+
+// hasMemoCallers reports whether anyone waits for the value of name, in whatever database.
+func (ws *waiters) hasMemoCallers(name string) bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return len(ws.memo[name]) > 0
+}
+
+func (ws *waiters) count() int {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return len(ws.all)
+}
