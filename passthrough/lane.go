@@ -26,6 +26,7 @@ var ErrBroken = errors.New("connection to redis lost")
 // lane that serves one client and a lane that serves many differ only in that.
 type Lane struct {
 	conn  net.Conn
+	out   *Writer
 	owner Sink // of what Redis says unasked; nil on a lane without one client
 
 	sending sync.Mutex // order of requests: held from expecting to written
@@ -56,7 +57,7 @@ type segment struct {
 // unasked goes to owner; onPipe, which may be nil, is told once, and why, if
 // the lane becomes a pipe.
 func NewLane(conn net.Conn, owner Sink, onPipe func(reason string)) *Lane {
-	l := &Lane{conn: conn, owner: owner, onPipe: onPipe, done: make(chan struct{})}
+	l := &Lane{conn: conn, out: NewWriter(conn), owner: owner, onPipe: onPipe, done: make(chan struct{})}
 	l.state.RESP = 2
 	return l
 }
@@ -70,7 +71,7 @@ func (l *Lane) Send(sink Sink, p []byte, b *Batch) error {
 	if b != nil && len(b.runs) > 0 && !l.opaque.Load() {
 		l.expect(sink, b)
 	}
-	_, err := l.conn.Write(p)
+	_, err := l.out.Write(p)
 	return err
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/passthrough"
 )
 
 // maxSpill is how much a client that doesn't read may leave in its spill before
@@ -22,6 +24,7 @@ const maxSpill = 32 << 20
 // would not survive an interrupted write.
 type spillConn struct {
 	net.Conn
+	out *passthrough.Writer // by whoever has writing or pouring, or holds mu with neither set
 
 	mu       sync.Mutex
 	freed    sync.Cond // the spill got shorter, or err was set
@@ -34,7 +37,7 @@ type spillConn struct {
 }
 
 func newSpillConn(conn net.Conn) *spillConn {
-	c := &spillConn{Conn: conn}
+	c := &spillConn{Conn: conn, out: passthrough.NewWriter(conn)}
 	c.freed.L = &c.mu
 	return c
 }
@@ -92,7 +95,7 @@ func (c *spillConn) Write(p []byte) (int, error) {
 	c.writing = true
 	c.mu.Unlock()
 
-	n, err := c.Conn.Write(p)
+	n, err := c.out.Write(p)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,27 +116,12 @@ func (c *spillConn) Write(p []byte) (int, error) {
 func (c *spillConn) writeSpilling(p []byte) (int, error) {
 	n := 0
 	if !c.pouring {
-		n = c.try(p)
+		n = c.out.Try(p)
 	}
 	if n < len(p) {
 		c.pour(p[n:])
 	}
 	return len(p), nil
-}
-
-// try writes what the socket takes without waiting. Errors show up later.
-func (c *spillConn) try(p []byte) (n int) {
-	sc, err := c.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	sc.Write(func(fd uintptr) bool {
-		if n, err = syscall.Write(int(fd), p); err != nil {
-			n = 0
-		}
-		return true
-	})
-	return n
 }
 
 // pour appends p to the spill and has it written; mu is held.
@@ -155,7 +143,7 @@ func (c *spillConn) pourOut() {
 		c.spill = nil
 		c.freed.Broadcast()
 		c.mu.Unlock()
-		_, err := c.Conn.Write(p)
+		_, err := c.out.Write(p)
 		c.mu.Lock()
 		c.err = err
 	}
