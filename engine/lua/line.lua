@@ -72,6 +72,7 @@ local function read()
   s.lapsed = s.st == 'p' and s.owner ~= s.tok and s.by.instance ~= nil
   s.absolved = s.suspects[INSTANCE] ~= nil -- who asks is alive
   s.suspects[INSTANCE] = nil
+  if s.lapsed and s.by.instance ~= INSTANCE then s.suspects[s.by.instance] = s.now end
   return s
 end
 
@@ -192,14 +193,13 @@ local function settle()
   for _, mark in ipairs(marks) do call('HSET', WAITING, mark[1], mark[2]) end
 end
 
--- restore puts one who did not claim his hand-off back at the front, marked, and his instance under
--- suspicion: one claim window per frozen proxy, not one per waiter of it. Suspicion that is older than
--- the places it is about is forgotten.
+-- restore puts one who did not claim his hand-off back at the front, marked, and writes down that his
+-- instance is suspect: one claim window per frozen proxy, not one per waiter of it. Suspicion that is
+-- older than the places it is about is forgotten.
 local function restore(s)
   if s.lapsed then
     call('LPUSH', QUEUE, s.tok)
     call('HSET', WAITING, s.tok, s.by.id .. '|!' .. int(s.now))
-    if s.by.instance ~= INSTANCE then s.suspects[s.by.instance] = s.now end
   end
   if not s.lapsed and not s.absolved then return end
   local list = {}

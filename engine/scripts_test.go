@@ -1,0 +1,398 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+)
+
+// act is a step and what must come of it.
+type act struct{ step, want string }
+
+// scenarios are the scripts in every state, step by step. A, B, C are proxies, a, b, c, ... tokens; the
+// last line of a scenario is what Redis must hold in the end.
+var scenarios = []struct {
+	name  string
+	acts  []act
+	state string
+}{
+	{"a free lock is granted and KeySmith's processes are told", []act{
+		{"ask a A:1", "granted, owner a"},
+	}, "a [] {a l:A:1 h}"},
+
+	{"who asks again has it still, for another lease", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask a A:1 again", "granted"},
+	}, "a [] {a l:A:1 h}"},
+
+	{"a held lock is waited for in the order of asking", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"ask b B:1 again", "wait first"},
+	}, "a [b=l:B:1 c=l:C:1] {a l:A:1 h}"},
+
+	{"who does not wait is refused and not in line", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1 nowait", "no"},
+	}, "a [] {a l:A:1 h}"},
+
+	{"an unlock hands over: new owner and new first in line are rung, the lock is never free", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, ring B:1, ring C:1, owner b"},
+		{"ask d A:2 nowait", "no"},
+	}, "b [c=l:C:1] {b l:B:1 p}"},
+
+	{"the new owner's own ask claims what was handed to him", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"release A a", "1, ring B:1, owner b"},
+		{"ask b B:1 again", "granted"},
+	}, "b [] {b l:B:1 h}"},
+
+	{"waiters of the releasing proxy are rung by the reply", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"ask c A:3", "wait"},
+		{"release A a", "1, own A:2, own A:3, owner b"},
+	}, "b [c=l:A:3] {b l:A:2 p}"},
+
+	{"a claim with a shorter lease rings the first in line", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"ask c A:3", "wait"},
+		{"release A a", "1, own A:2, own A:3, owner b"},
+		{"ask b A:2 again px=500", "granted, own A:3"},
+	}, "b [c=l:A:3] {b l:A:2 h}"},
+
+	{"an unlock that nobody waits for frees the lock", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"release A a", "1"},
+	}, " [] {}"},
+
+	{"an unlock by another token does nothing", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"release A b", "0"},
+		{"release A A", "0"},
+	}, "a [] {a l:A:1 h}"},
+
+	{"a lock that ran out goes to the first in line, whoever asks", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"expire lock", ""},
+		{"ask d A:2", "wait, ring B:1, ring C:1, owner b"},
+	}, "b [c=l:C:1 d=l:A:2] {b l:B:1 p}"},
+
+	{"a newcomer who does not wait hands it over all the same", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"expire lock", ""},
+		{"ask d A:2 nowait", "no, ring B:1, owner b"},
+	}, "b [] {b l:B:1 p}"},
+
+	{"the first in line takes a lock that ran out, and the next is rung", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"expire lock", ""},
+		{"ask b B:1 again", "granted, ring C:1, owner b"},
+	}, "b [c=l:C:1] {b l:B:1 h}"},
+
+	// H2: nobody claims.
+	{"who does not claim goes back to the front, marked, his proxy suspect, and the next is served", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask e B:2", "wait"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, ring B:1, ring B:2, owner b"},
+		{"expire lock", ""},
+		{"ask c C:1 again", "granted, owner c"},
+	}, "c [b=l:B:1|!1000000 e=l:B:2|1000000] {c l:C:1 h} suspect B@1000000"},
+
+	{"who thaws takes his place at the front again, and his proxy is trusted", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, ring B:1, ring C:1, owner b"},
+		{"expire lock", ""},
+		{"ask c C:1 again", "granted, owner c"},
+		{"ask b B:1 again", "wait first"},
+		{"release C c", "1, ring B:1, owner b"},
+		{"ask b B:1 again", "granted"},
+	}, "b [] {b l:B:1 h}"},
+
+	{"who claims late but before anyone else is granted", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"release A a", "1, ring B:1, owner b"},
+		{"expire lock", ""},
+		{"ask b B:1 again", "granted, owner b"},
+	}, "b [] {b l:B:1 h}"},
+
+	{"who was handed a lock that a stranger then took is first again", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, ring B:1, ring C:1, owner b"},
+		{"redis SET x/lock:n stranger PX 60000", ""},
+		{"ask b B:1 again", "wait first stranger"},
+	}, "stranger [b=l:B:1 c=l:C:1] {}"},
+
+	// H4, H5: reachable or not. The test itself listens by PSUBSCRIBE *.
+	{"waiters of a dead proxy are skipped in spite of PSUBSCRIBE *, and keep their place", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"dead B", ""},
+		{"release A a", "1, ring C:1, owner c"},
+		{"live B", ""},
+		{"ask b B:1 again", "wait first"},
+	}, "c [b=l:B:1] {c l:C:1 p}"},
+
+	{"if nobody can be rung the lock is free and the line stays", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"release A a", "1"},
+		{"ask b B:1 again", "granted, owner b"},
+	}, "b [] {b l:B:1 h}"},
+
+	{"who can't be rung for longer than 30 s is out", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"live C", ""},
+		{"release A a", "1, ring C:1, owner c"},
+		{"pass 30001", ""},
+		{"release C c", "1"},
+	}, " [] {}"},
+
+	// H1: attempts.
+	{"a later call with the same token takes the place over; the older is told to ask and is gone", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask b C:1", "wait first, ring B:1"},
+		{"ask b B:1 again", "gone"},
+		{"ask b C:1 again", "wait first"},
+		{"leave B all b:1", "0"},
+	}, "a [b=l:C:1] {a l:A:1 h}"},
+
+	{"a later call with the same token takes the grant over, and late cleaning up leaves it alone", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"live A", ""},
+		{"ask a B:1", "granted, ring A:1"},
+		{"leave A all a:1", "0"},
+		{"ask a A:1 again", "gone"},
+	}, "a [] {a l:B:1 h}"},
+
+	{"a later call with the same token takes over what was handed to the earlier", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"release A a", "1, ring B:1, owner b"},
+		{"ask b C:1", "granted, ring B:1"},
+		{"ask b B:1 again", "gone"},
+		{"leave B all b:1", "0"},
+	}, "b [] {b l:C:1 h}"},
+
+	// leave
+	{"who leaves is out of the line, and a new first in line is rung", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"leave B all b:1", "1, ring C:1"},
+	}, "a [c=l:C:1] {a l:A:1 h}"},
+
+	{"who leaves while the lock is handed to him hands it on", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, ring B:1, ring C:1, owner b"},
+		{"leave B all b:1", "1, ring C:1, owner c"},
+	}, "c [] {c l:C:1 p}"},
+
+	{"who leaves after his hand-off ran out is not put back", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"release A a", "1, ring B:1, owner b"},
+		{"expire lock", ""},
+		{"leave B all b:1", "1"},
+		{"ask c C:1", "granted, owner c"},
+	}, "c [] {c l:C:1 h}"},
+
+	{"a stale bell's leave keeps what was claimed", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"leave A unclaimed a:1", "0"},
+	}, "a [] {a l:A:1 h}"},
+
+	{"a leave after a crossing grant gives it back", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"leave A all a:1", "1"},
+	}, " [] {}"},
+
+	{"many leave in one step, owner and first in line among them", []act{
+		{"live B C", ""},
+		{"ask a B:1", "granted, owner a"},
+		{"ask b B:2", "wait first"},
+		{"ask c C:1", "wait"},
+		{"ask d B:3", "wait"},
+		{"leave B all a:1 b:2 d:3", "3, ring C:1, owner c"},
+	}, "c [] {c l:C:1 p}"},
+
+	{"a place that was left and taken again is at the end", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"ask c A:3", "wait"},
+		{"leave A all b:2", "1, own A:3"},
+		{"ask b A:4", "wait"},
+	}, "a [c=l:A:3 b=l:A:4] {a l:A:1 h}"},
+
+	{"a token without a place is swept from the line, not served", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"redis RPUSH x/lockwaiting:n stale", ""},
+		{"ask b A:2", "wait"},
+		{"release A a", "1, own A:2, owner b"},
+	}, "b [] {b l:A:2 p}"},
+
+	// strangers, KeySmith
+	{"a stranger's lock is waited for, with the advice to look often", []act{
+		{"redis SET x/lock:n stranger PX 60000", ""},
+		{"ask b A:1", "wait first stranger"},
+	}, "stranger [b=l:A:1] {}"},
+
+	{"a lock that a KeySmith process hands to our waiter is his, with a fence of its own", []act{
+		{"redis SET x/lock:n net PX 60000", ""},
+		{"ask b A:1", "wait first stranger"},
+		{"redis LPOP x/lockwaiting:n", ""},
+		{"redis HDEL x/lockwaitingset:n b", ""},
+		{"redis SET x/lock:n b PX 60000", ""},
+		{"ask b A:1 again", "granted"},
+	}, "b [] {b l:A:1 h}"},
+
+	{"KeySmith's waiter gets a whole lease if its process listens", []act{
+		{"live KeySmith", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"redis RPUSH x/lockwaiting:n net", ""},
+		{"redis HSET x/lockwaitingset:n net 0", ""},
+		{"ask b A:2", "wait"},
+		{"release A a", "1, own A:2, owner net"},
+		{"ask b A:2 again", "wait first stranger"},
+	}, "net [b=l:A:2] {net 0 f}"},
+
+	{"KeySmith's waiter is skipped if nobody listens", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"redis RPUSH x/lockwaiting:n net", ""},
+		{"redis HSET x/lockwaitingset:n net 0", ""},
+		{"ask b A:2", "wait"},
+		{"release A a", "1, own A:2, owner b"},
+	}, "b [net=0|1000000] {b l:A:2 p}"},
+
+	{"a line that was deleted is entered anew", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"redis DEL x/lockwaiting:n x/lockwaitingset:n", ""},
+		{"ask b A:2 again", "wait first"},
+	}, "a [b=l:A:2] {a l:A:1 h}"},
+
+	// memo
+	{"a promise is a lock", []act{
+		{"ask a A:1 memo", "granted, owner a"},
+		{"ask b A:2 memo", "wait first"},
+		{"ask c A:3", "wait"},
+	}, "a [b=m:A:2 c=l:A:3] {a m:A:1 h}"},
+
+	{"a resolve serves all memo waiters, strikes them and hands the lock to the next lock waiter", []act{
+		{"live B C", ""},
+		{"ask a A:1 memo", "granted, owner a"},
+		{"ask b B:1 memo", "wait first"},
+		{"ask c C:1", "wait"},
+		{"ask d B:2 memo", "wait"},
+		{"ask e A:2 memo", "wait"},
+		{"ask f C:2", "wait"},
+		{"resolve A a v", "1, own ready, ring C:1, ring C:2, ready B, owner c, notif v"},
+		{"ask d B:2 memo again", "value v"},
+	}, "c [f=l:C:2] {c l:C:1 p}"},
+
+	{"a brief value travels with the bell", []act{
+		{"ask a A:1 memo", "granted, owner a"},
+		{"ask b B:1 memo", "wait first"},
+		{"resolve A a v 1000", "1, ready B v, notif v"},
+	}, " [] {}"},
+
+	{"who does not hold the promise stores nothing", []act{
+		{"ask a A:1 memo", "granted, owner a"},
+		{"resolve A b v", "0"},
+		{"ask c A:2 memo", "wait first"},
+	}, "a [c=m:A:2] {a m:A:1 h}"},
+
+	{"a lock is no promise", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"resolve A a v", "0"},
+		{"ask c A:2 memo", "wait first"},
+	}, "a [c=m:A:2] {a l:A:1 h}"},
+
+	{"a generator that gives up promotes the next", []act{
+		{"ask a A:1 memo", "granted, owner a"},
+		{"ask b A:2 memo", "wait first"},
+		{"ask c A:3 memo", "wait"},
+		{"release A a", "1, own A:2, own A:3, owner b"},
+		{"ask b A:2 memo again", "granted"},
+	}, "b [c=m:A:3] {b m:A:2 h}"},
+
+	{"who is promoted and finds a value hands the lock on and is served", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2 memo", "wait first"},
+		{"ask c A:3", "wait"},
+		{"redis SET x:n v", ""},
+		{"release A a", "1, own A:2, own A:3, owner b"},
+		{"ask b A:2 memo again", "value v, own A:3, owner c"},
+	}, "c [] {c l:A:3 p}"},
+
+	{"who waits and finds a value leaves the line", []act{
+		{"ask a A:1 memo", "granted, owner a"},
+		{"ask b A:2 memo", "wait first"},
+		{"ask c A:3 memo", "wait"},
+		{"redis SET x:n v", ""},
+		{"ask b A:2 memo again", "value v, own A:3"},
+		{"ask c A:3 memo again", "value v"},
+	}, "a [] {a m:A:1 h}"},
+}
+
+func TestScripts(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		for _, sc := range scenarios {
+			t.Run(strings.ReplaceAll(sc.name, " ", "_"), func(t *testing.T) {
+				b.do("FLUSHALL")
+				st := newStage(t, b)
+				for i, a := range sc.acts {
+					if got := st.play(a.step); got != a.want {
+						t.Fatalf("step %d, %s:\n got %q\nwant %q\nstate %s", i+1, a.step, got, a.want, st.state())
+					}
+				}
+				if got := st.state(); got != sc.state {
+					t.Errorf("in the end\n got %s\nwant %s", got, sc.state)
+				}
+				for _, key := range []string{st.keys.lock, st.keys.queue, st.keys.waiting, st.keys.fence} {
+					if ttl := b.do("PTTL", key); ttl == int64(-1) {
+						t.Errorf("%s has no TTL", key)
+					}
+				}
+			})
+		}
+	})
+}

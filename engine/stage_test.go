@@ -1,0 +1,277 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// stage plays scripts as if several proxies (instances A, B, ...) asked them, with a clock of its own, on
+// the name "x:n". Leases don't run out by themselves unless a step says so.
+type stage struct {
+	b    *backend
+	t    *testing.T
+	now  int64 // ms
+	keys keys
+	subs map[string]*redis.PubSub // live instances
+	all  *redis.PubSub            // PSUBSCRIBE *: hears all, and is the stranger that makes PUBLISH's count lie
+	runs doer                     // who asks; nil: the test's own client
+}
+
+func newStage(t *testing.T, b *backend) *stage {
+	t.Helper()
+	k, err := keysOf("x:n", "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &stage{b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{}}
+	st.all = b.c.PSubscribe(t.Context(), "*")
+	st.receive(st.all)
+	t.Cleanup(func() {
+		st.all.Close()
+		for _, ps := range st.subs {
+			ps.Close()
+		}
+	})
+	return st
+}
+
+func (st *stage) receive(ps *redis.PubSub) any {
+	st.t.Helper()
+	got, err := ps.ReceiveTimeout(st.t.Context(), 5*time.Second)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return got
+}
+
+// live subscribes instances, or, by the name KeySmith, its locknotif channel.
+func (st *stage) live(names ...string) {
+	for _, name := range names {
+		channel := inboxPrefix + name
+		if name == "KeySmith" {
+			channel = st.keys.locknotif
+		}
+		ps := st.b.c.Subscribe(st.t.Context(), channel)
+		st.receive(ps)
+		st.subs[name] = ps
+	}
+}
+
+func (st *stage) dead(name string) {
+	channel := inboxPrefix + name
+	st.subs[name].Close()
+	delete(st.subs, name)
+	st.b.eventually(name+" unsubscribed", func() bool {
+		return st.b.do("PUBSUB", "NUMSUB", channel).([]any)[1] == int64(0)
+	})
+}
+
+// heard returns what was published since it was last called.
+func (st *stage) heard() []string {
+	st.t.Helper()
+	st.b.do("PUBLISH", "sentinel", "")
+	var out []string
+	for {
+		m, ok := st.receive(st.all).(*redis.Message)
+		if !ok || m.Channel == "sentinel" {
+			return out
+		}
+		instance, inbox := strings.CutPrefix(m.Channel, inboxPrefix)
+		switch {
+		case m.Channel == st.keys.locknotif:
+			out = append(out, "owner "+m.Payload)
+		case m.Channel == st.keys.notif:
+			out = append(out, "notif "+m.Payload)
+		case inbox:
+			bell, err := parseBell(m.Payload)
+			if err != nil || bell.name != "x:n" || bell.db != 0 {
+				st.t.Errorf("bell %q: %+v, %v", m.Payload, bell, err)
+			}
+			if bell.resolved {
+				out = append(out, strings.TrimSpace("ready "+instance+" "+bell.value))
+			} else {
+				out = append(out, fmt.Sprintf("ring %s:%d", instance, bell.seq))
+			}
+		}
+	}
+}
+
+func (st *stage) run(s *script, keys []string, instance string, rest ...any) (any, error) {
+	d := st.runs
+	if d == nil {
+		d = ownConn{st.b.c}
+	}
+	args := append([]any{st.now, 0, instance, "x:n", st.keys.locknotif, 30000}, rest...)
+	return s.run(context.Background(), d, keys, args)
+}
+
+// ask: ask <token> <instance>:<seq> [memo] [again] [nowait] [px=ms] [seen=fence]
+func (st *stage) ask(args []string) (any, error) {
+	instance, seq, _ := strings.Cut(args[1], ":")
+	s, keys, first, nowait, lease, seen := askLockScript, st.keys.ofLine(), 1, 0, "30000", "0"
+	for _, opt := range args[2:] {
+		name, value, _ := strings.Cut(opt, "=")
+		switch name {
+		case "memo":
+			s, keys = askMemoScript, st.keys.ofMemo()
+		case "again":
+			first = 0
+		case "nowait":
+			nowait = 1
+		case "px":
+			lease = value
+		case "seen":
+			seen = value
+		}
+	}
+	return st.run(s, keys, instance, args[0], seq, first, lease, nowait, seen)
+}
+
+// leave: leave <instance> all|unclaimed <token>:<seq> ...
+func (st *stage) leave(args []string) (any, error) {
+	rest := []any{flag(args[1] == "all")}
+	for _, pair := range args[2:] {
+		token, seq, _ := strings.Cut(pair, ":")
+		rest = append(rest, token, seq)
+	}
+	return st.run(leaveScript, st.keys.ofLine(), args[0], rest...)
+}
+
+// resolve: resolve <instance> <token> <value> [ttl]
+func (st *stage) resolve(args []string) (any, error) {
+	ttl := ""
+	if len(args) > 3 {
+		ttl = args[3]
+	}
+	return st.run(resolveScript, st.keys.ofMemo(), args[0], args[1], args[2], ttl, st.keys.notif, notifMost, briefTTL, briefMost)
+}
+
+// play runs one step and says what came of it: the reply, the waiters of the asking instance that the
+// reply wants rung ("own A:1"), then what was published.
+func (st *stage) play(step string) string {
+	st.t.Helper()
+	f := strings.Fields(step)
+	var reply any
+	var err error
+	instance := f[1]
+	switch f[0] {
+	case "ask":
+		instance, _, _ = strings.Cut(f[2], ":")
+		reply, err = st.ask(f[1:])
+	case "release":
+		reply, err = st.run(releaseScript, st.keys.ofLine(), f[1], f[2])
+	case "leave":
+		reply, err = st.leave(f[1:])
+	case "resolve":
+		reply, err = st.resolve(f[1:])
+	case "live":
+		st.live(f[1:]...)
+	case "dead":
+		st.dead(f[1])
+	case "pass":
+		ms, _ := strconv.ParseInt(f[1], 10, 64)
+		st.now += ms
+	case "expire":
+		st.b.do("DEL", st.keys.lock)
+	case "redis":
+		args := make([]any, 0, len(f))
+		for _, arg := range f[1:] {
+			args = append(args, arg)
+		}
+		st.b.do(args...)
+	default:
+		st.t.Fatalf("unknown step %q", step)
+	}
+	return strings.Join(append(describe(reply, err, instance), st.heard()...), ", ")
+}
+
+// describe leaves out the fence and the time left, which other tests look at.
+func describe(reply any, err error, instance string) []string {
+	if err != nil {
+		return []string{"error " + err.Error()}
+	}
+	list, ok := reply.([]any)
+	if !ok {
+		return nil
+	}
+	var out []string
+	switch list[0] {
+	case "granted", "no", "gone":
+		out = append(out, list[0].(string))
+	case "value":
+		out = append(out, "value "+list[1].(string))
+	case "wait":
+		word := "wait"
+		if list[2] == int64(1) {
+			word += " first"
+		}
+		if list[3] == int64(1) {
+			word += " stranger"
+		}
+		out = append(out, word)
+	default:
+		out = append(out, fmt.Sprint(list[0]))
+		if len(list) == 3 && list[2] == int64(1) {
+			out = append(out, "own ready")
+		}
+	}
+	for _, part := range list {
+		if rings, ok := part.([]any); ok {
+			for _, seq := range rings {
+				out = append(out, fmt.Sprintf("own %s:%s", instance, seq))
+			}
+		}
+	}
+	return out
+}
+
+// state is what Redis holds: owner, line with places, record, suspects.
+func (st *stage) state() string {
+	st.t.Helper()
+	get := func(field string) string {
+		v, _ := st.b.do("HGET", st.keys.fence, field).(string)
+		return v
+	}
+	owner, _ := st.b.do("GET", st.keys.lock).(string)
+	places := st.hash(st.keys.waiting)
+	var waiting []string
+	for _, token := range st.b.do("LRANGE", st.keys.queue, 0, -1).([]any) {
+		waiting = append(waiting, fmt.Sprintf("%s=%s", token, places[token.(string)]))
+		delete(places, token.(string))
+	}
+	for _, token := range slices.Sorted(maps.Keys(places)) {
+		waiting = append(waiting, "not in line: "+token)
+	}
+	record := strings.TrimSpace(get("tok") + " " + get("att") + " " + get("st"))
+	out := fmt.Sprintf("%s [%s] {%s}", owner, strings.Join(waiting, " "), record)
+	if x := get("x"); x != "" {
+		out += " suspect " + x
+	}
+	return out
+}
+
+func (st *stage) hash(key string) map[string]string {
+	m, err := st.b.c.HGetAll(context.Background(), key).Result()
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return m
+}
+
+// fence is the last fencing number.
+func (st *stage) fence() int64 {
+	st.t.Helper()
+	n, err := strconv.ParseInt(st.b.do("HGET", st.keys.fence, "n").(string), 10, 64)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return n
+}
