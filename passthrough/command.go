@@ -102,8 +102,9 @@ type Batch struct {
 	blocking bool
 
 	// Kept over Clear:
-	last Effect // of the last request
-	quit bool   // a QUIT was among the requests; Redis drops what follows
+	last     Effect // of the last request
+	quit     bool   // a QUIT was among the requests; Redis drops what follows
+	restless bool   // see Restless
 }
 
 // Clear empties the batch. That a QUIT went through it is not forgotten.
@@ -116,6 +117,11 @@ func (b *Batch) Requests() int64 { return b.requests }
 
 // Blocking reports whether a request may keep Redis from answering for long.
 func (b *Batch) Blocking() bool { return b.blocking }
+
+// Restless reports whether there ever was a request after which Redis may keep
+// silent, or speak unasked: one that blocks, subscribes, tracks, monitors or
+// switches replies off.
+func (b *Batch) Restless() bool { return b.restless }
 
 // AddPlain adds one request with one plain reply.
 func (b *Batch) AddPlain() {
@@ -136,6 +142,7 @@ func (b *Batch) add(e Effect, arg int64) {
 	b.requests++
 	b.last = e
 	b.quit = b.quit || e == Quit
+	b.restless = b.restless || e == Monitor || e == Replica || e.replyMode() || e.subscription()
 	b.runs = append(b.runs, run{e, 1, arg})
 }
 

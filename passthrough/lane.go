@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Sink takes the replies to the requests that named it.
@@ -38,6 +39,8 @@ type Lane struct {
 	oob    bool // the frame begun is no reply
 	state  State
 	pubsub bool // a subscription command was sent at some time
+	calm   bool // nothing is in flight, and Redis says nothing unasked
+	unruly bool // Redis may say something unasked, see Batch.Restless
 	segs   []segment
 
 	opaque atomic.Bool
@@ -72,12 +75,21 @@ func (l *Lane) Send(sink Sink, p []byte, b *Batch) error {
 		l.expect(sink, b)
 	}
 	_, err := l.out.Write(p)
+	if err != nil {
+		// What Redis said last may still be unread. A reset that a hint did not
+		// tell of is noticed by the deadline.
+		l.conn.SetReadDeadline(time.Now().Add(resetTimeout))
+	}
 	return err
 }
+
+// resetTimeout is how long a lane that can't be written to is read on.
+const resetTimeout = 100 * time.Millisecond
 
 // expect books the replies to the requests of b before they are written.
 func (l *Lane) expect(sink Sink, b *Batch) {
 	l.mu.Lock()
+	l.unruly = l.unruly || b.restless
 	for _, r := range b.runs {
 		l.pubsub = l.pubsub || r.effect.subscription()
 		l.owed.push(sink, r)
@@ -97,9 +109,12 @@ func (l *Lane) expect(sink Sink, b *Batch) {
 func (l *Lane) Run() error {
 	defer close(l.done)
 	r := NewReader(l.conn)
-	return r.Loop(func(p []byte) (int, bool) {
+	return r.Loop(func(p []byte) (int, Next) {
 		l.feed(p)
-		return len(p), true
+		if l.calm {
+			return len(p), Calm
+		}
+		return len(p), Again
 	})
 }
 
@@ -140,11 +155,15 @@ func (l *Lane) Close() error { return l.conn.Close() }
 // feed takes the next bytes read from Redis apart and delivers them.
 func (l *Lane) feed(p []byte) {
 	if l.opaque.Load() {
+		l.calm = false
 		l.deliver(p, segment{sink: l.owner, to: len(p)})
 		return
 	}
 	l.mu.Lock()
 	reason := l.split(p)
+	// With requests in flight, a server that closes without having read them
+	// resets the connection.
+	l.calm = reason == "" && !l.begun && !l.unruly && l.owed.head() == nil
 	l.mu.Unlock()
 	if reason != "" {
 		l.Pipe(reason)

@@ -19,6 +19,20 @@ var (
 	largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
 )
 
+// Next is what a Reader is to do after what it read was taken.
+type Next uint8
+
+const (
+	// Stop ends the loop.
+	Stop Next = iota
+	// Again reads until the socket is surely empty.
+	Again
+	// Calm allows to believe the socket's hint that it is empty. The hint knows
+	// of a FIN but not of a reset; so Calm is for when the connection will soon
+	// be written to, or needs not tell of a reset before it is.
+	Calm
+)
+
 // A Reader reads a connection in a loop. It has a buffer only while there is
 // something to read: an idle connection costs none.
 //
@@ -26,12 +40,13 @@ var (
 // RawConn.Read, whose callback reads until the socket is empty and then asks to
 // wait. That spares the scheduler work of a net.Conn.Read per message. (A short
 // read does not prove the socket empty: a FIN may have come with the data,
-// and the poller reports both as one edge.)
+// and the poller reports both as one edge. See inbox.)
 type Reader struct {
 	conn net.Conn
 	raw  syscall.RawConn // nil where only conn.Read will do, as with TLS
+	in   inbox
 
-	take func(p []byte) (n int, more bool)
+	take func(p []byte) (n int, next Next)
 	buf  *[]byte // from a pool; nil while waiting
 	used int     // bytes of buf that hold input
 	held []byte  // input that take has not consumed, while buf is nil
@@ -46,22 +61,23 @@ func NewReader(conn net.Conn) *Reader {
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
 			r.raw, r.poll = raw, r.readable
+			r.in.open(raw)
 		}
 	}
 	return r
 }
 
 // Loop reads and offers what it read to take, which consumes n bytes of it and
-// says whether to go on. What it leaves is offered again with more behind it,
+// says how to go on. What it leaves is offered again with more behind it,
 // first of all when Loop is called anew. p is valid only during the call.
 //
-// Loop returns nil when take said no, io.EOF at the end of the stream, else the
+// Loop returns nil when take said Stop, io.EOF at the end of the stream, else the
 // error of the connection (os.ErrDeadlineExceeded for its read deadline).
-func (r *Reader) Loop(take func(p []byte) (n int, more bool)) error {
+func (r *Reader) Loop(take func(p []byte) (n int, next Next)) error {
 	r.take = take
 	if len(r.held) > 0 {
 		r.acquire()
-		if !r.offer() {
+		if r.offer() == Stop {
 			r.release()
 			return nil
 		}
@@ -95,14 +111,14 @@ func (r *Reader) readable(fd uintptr) bool {
 	for {
 		r.acquire()
 		room := (*r.buf)[r.used:]
-		n, errno := read(fd, room)
+		n, drained, errno := r.in.read(fd, room)
 		switch {
 		case n > 0:
 			r.used += n
 			r.busy = n == len(room)
-			if !r.offer() {
+			if next := r.offer(); next == Stop || (next == Calm && drained) {
 				r.release()
-				return true
+				return next == Stop
 			}
 		case errno == 0:
 			r.err = io.EOF
@@ -124,7 +140,7 @@ func (r *Reader) loopPlain() error {
 	for {
 		r.acquire()
 		n, err := r.conn.Read((*r.buf)[r.used:])
-		if r.used += n; n > 0 && !r.offer() {
+		if r.used += n; n > 0 && r.offer() == Stop {
 			r.release()
 			return nil
 		}
@@ -139,11 +155,11 @@ func (r *Reader) loopPlain() error {
 }
 
 // offer hands all input to take and keeps what it leaves.
-func (r *Reader) offer() (more bool) {
+func (r *Reader) offer() Next {
 	b := *r.buf
-	n, more := r.take(b[:r.used])
+	n, next := r.take(b[:r.used])
 	r.used = copy(b, b[n:r.used])
-	return more
+	return next
 }
 
 // acquire makes room to read into.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"strconv"
+	"strings"
 )
 
 const (
@@ -187,15 +188,14 @@ func (s *Scanner) multibulk(p []byte, i int, b *Batch) ([]byte, int, status) {
 // special adds a command of the table to b. Its arguments begin at p[i].
 func special(e Effect, argc int64, p []byte, i int, b *Batch) status {
 	var args [2][]byte
-	if want := argc - 1; (e == Select && want == 1) || (e == client && want == 2) {
-		for k := range want {
+	if want := argc - 1; (e == Select && want == 1) || (e == client && want >= 1) {
+		for k := range min(want, 2) {
 			size, next, st := 0, 0, complete
 			if size, next, st = peekBulk(p, i); st == short && len(p) < maxPeek {
 				return short
 			}
 			if st != complete {
-				b.AddPlain() // too long to mean anything, or odd: that shows when it is scanned
-				return complete
+				break // too long to mean anything, or odd: that shows when it is scanned
 			}
 			args[k] = p[next : next+size]
 			i = next + size + 2
@@ -210,16 +210,17 @@ func (b *Batch) addCommand(e Effect, argc int64, args [2][]byte) {
 	switch {
 	case e == blocking:
 		b.AddPlain()
-		b.blocking = true
+		b.blocking, b.restless = true, true
 	case e == Select:
 		db, ok := parseInt(args[0])
-		if !ok || argc != 2 {
+		if !ok || argc != 2 || db < 0 || db > math.MaxInt32 {
 			b.AddPlain()
 			return
 		}
 		b.add(Select, db)
 	case e == client:
 		b.add(replyMode(argc, args), 0)
+		b.restless = b.restless || !harmless(args[0])
 	case e.subscription():
 		if argc == 1 && !e.unsubscription() {
 			b.AddPlain() // an arity error
@@ -231,6 +232,17 @@ func (b *Batch) addCommand(e Effect, argc int64, args [2][]byte) {
 	default:
 		b.add(e, 0)
 	}
+}
+
+// harmless reports whether a subcommand of CLIENT that clients use to introduce
+// themselves is all it is. TRACKING is the one that is not.
+func harmless(subcommand []byte) bool {
+	for _, name := range [...]string{"setinfo", "setname", "id", "maint_notifications"} {
+		if strings.EqualFold(name, string(subcommand)) {
+			return true
+		}
+	}
+	return false
 }
 
 // replyMode tells CLIENT REPLY ON, OFF and SKIP from CLIENT's other forms.

@@ -252,7 +252,12 @@ func (w *watch) end() {
 // run reads ahead, up to a bound, and then only looks for the hang-up.
 func (w *watch) run() {
 	defer close(w.ended)
-	err := w.s.reader.Loop(func(p []byte) (int, bool) { return 0, len(p) < readAhead })
+	err := w.s.reader.Loop(func(p []byte) (int, passthrough.Next) {
+		if len(p) < readAhead {
+			return 0, passthrough.Again
+		}
+		return 0, passthrough.Stop
+	})
 	switch {
 	case err == nil:
 		w.look()

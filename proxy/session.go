@@ -158,20 +158,20 @@ func (s *session) serve() {
 }
 
 // consume deals with input p: n bytes of it are relayed, or kept as a command
-// of ours. It reports false where attend must be called before more input is
-// consumed.
-func (s *session) consume(p []byte) (n int, more bool) {
+// of ours. It says Stop where attend must be called before more input is
+// consumed, and Calm where a reply is sure to be written soon.
+func (s *session) consume(p []byte) (n int, next passthrough.Next) {
 	switch {
 	case s.deaf:
-		return len(p), true
+		return len(p), passthrough.Again
 	case s.pipe:
 		s.send(p, nil)
-		return len(p), true
+		return len(p), passthrough.Again
 	case s.lane.Opaque():
 		s.pipe = true
 		s.send(s.unsent(), nil)
 		s.send(p, nil)
-		return len(p), true
+		return len(p), passthrough.Again
 	case s.within:
 		return s.collect(p)
 	}
@@ -184,13 +184,16 @@ func (s *session) consume(p []byte) (n int, more bool) {
 	switch verdict {
 	case passthrough.Odd:
 		s.becomePipe("the client sent something that is no RESP", p[n:])
-		return len(p), true
+		return len(p), passthrough.Again
 	case passthrough.Intercepted:
 		s.command, s.within = append(s.command[:0], p[n:m]...), true
-		k, more := s.collect(p[m:])
-		return m + k, more
+		k, next := s.collect(p[m:])
+		return m + k, next
 	}
-	return n, true
+	if n == len(p) && s.batch.Requests() > 0 && !s.batch.Restless() && !s.scan.Within() {
+		return n, passthrough.Calm
+	}
+	return n, passthrough.Again
 }
 
 // book counts the requests of the batch as issued.
@@ -233,22 +236,25 @@ func (s *session) becamePipe(reason string) {
 const unvetted = 32 << 10
 
 // collect reads on in a command of ours.
-func (s *session) collect(p []byte) (n int, more bool) {
+func (s *session) collect(p []byte) (n int, next passthrough.Next) {
 	n, done, verdict := s.scan.Rest(p)
 	s.command = append(s.command, p[:n]...)
 	switch {
 	case verdict == passthrough.Odd:
 		s.becomePipe("the client sent something that is no RESP", append(s.command, p[n:]...))
 		s.command = nil
-		return len(p), true
+		return len(p), passthrough.Again
 	case done:
 		s.within = false
-		return n, false
+		return n, passthrough.Stop
 	}
 	if len(s.command) > maxCommand {
 		s.abort()
 	}
-	return n, s.vetted || len(s.command) < unvetted
+	if !s.vetted && len(s.command) >= unvetted {
+		return n, passthrough.Stop
+	}
+	return n, passthrough.Again
 }
 
 // maxCommand is Redis's client-query-buffer-limit, beyond which it drops a client.
@@ -349,7 +355,7 @@ func (s *session) finishReplies() {
 	s.awaitQuiet(nil)
 	s.closeWrite()
 	s.conn.SetReadDeadline(time.Now().Add(goodbye))
-	s.reader.Loop(func(p []byte) (int, bool) { return len(p), true })
+	s.reader.Loop(func(p []byte) (int, passthrough.Next) { return len(p), passthrough.Again })
 }
 
 // goodbye is how long a client may take, at shutdown, to close after we did:
