@@ -85,7 +85,7 @@ func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, 
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %w", c.script.name, err)
 	}
-	e.ringLocal(rings)
+	e.ringLocal(c.line, rings)
 	if a.verdict == granted {
 		e.sawFence(a.fence)
 	}

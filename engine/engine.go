@@ -39,6 +39,7 @@ type Engine struct {
 	notif  *notifications
 	ready  *readiness
 	leaver *leaver
+	claims *claims
 	flight flights
 
 	waiters *waiters
@@ -74,6 +75,7 @@ func New(cfg Config) *Engine {
 	}
 	e.run, e.stop = context.WithCancel(context.Background())
 	e.leaver = newLeaver(e.sendDepartures)
+	e.claims = newClaims(func(l line) { e.leaver.add(l, departure{}) })
 	e.flight = flights{again: map[line]bool{}}
 	e.inbox = subscription{
 		client:  cfg.NewClient(),
@@ -156,10 +158,14 @@ func (e *Engine) common(l line, k keys) []any {
 	return []any{"", l.db, e.instance, l.name, k.locknotif, e.LockTTL()}
 }
 
-// ringLocal rings those of this proxy whom a script's reply names.
-func (e *Engine) ringLocal(seqs []uint64) {
+// ringLocal rings those of this proxy whom a script's reply names; 0 is the claim of another proxy.
+func (e *Engine) ringLocal(l line, seqs []uint64) {
 	for _, seq := range seqs {
-		e.waiters.ring(seq)
+		if seq == 0 {
+			e.claims.watch(l)
+		} else {
+			e.waiters.ring(seq)
+		}
 	}
 }
 

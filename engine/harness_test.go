@@ -76,6 +76,8 @@ type backend struct {
 	mini *miniredis.Miniredis // nil on the real one
 	opt  redis.Options
 	c    *redis.Client // the test's own, for looking and meddling
+
+	ticking bool
 }
 
 func onMiniredis(t *testing.T) *backend {
@@ -126,13 +128,30 @@ func (b *backend) do(args ...any) any {
 	return reply
 }
 
-// pass lets the time of keys run on by d: at once in miniredis, really in Redis.
-func (b *backend) pass(d time.Duration) {
-	if b.mini != nil {
-		b.mini.FastForward(d)
+// tick makes keys of miniredis age as they do in Redis.
+func (b *backend) tick() {
+	if b.mini == nil || b.ticking {
 		return
 	}
-	time.Sleep(d)
+	b.ticking = true
+	const step = 5 * time.Millisecond
+	ticker, stop, stopped := time.NewTicker(step), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-ticker.C:
+				b.mini.FastForward(step)
+			case <-stop:
+				return
+			}
+		}
+	}()
+	b.t.Cleanup(func() {
+		ticker.Stop()
+		close(stop)
+		<-stopped
+	})
 }
 
 // testSession is a caller's session: one connection.
@@ -166,6 +185,7 @@ func (b *backend) session(db int, user ...string) *testSession {
 // engine returns a running engine.
 func (b *backend) engine(change ...func(*Config)) *Engine {
 	b.t.Helper()
+	b.tick()
 	cfg := Config{
 		NewClient: func() *redis.Client { return b.client(func(*redis.Options) {}) },
 		Logger:    slog.New(slog.NewTextHandler(b.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),

@@ -22,7 +22,8 @@ const (
 	leavePatience = time.Second
 )
 
-// departure is an attempt that ended without the lock.
+// departure is an attempt that ended without the lock; one of nobody (seq 0) makes the leave script look
+// whether a hand-off was claimed.
 type departure struct {
 	token    string
 	seq      uint64
@@ -230,7 +231,7 @@ func (e *Engine) sendDepartures(ctx context.Context, batches []batch) []error {
 		if err == nil {
 			f := fieldsOf(reply)
 			f.number()
-			e.ringLocal(f.seqs())
+			e.ringLocal(b.line, f.seqs())
 		} else if !isTransient(err) {
 			e.log.Warn("leave was refused", "error", err)
 		}
@@ -247,7 +248,9 @@ func (e *Engine) leaveCall(b batch) ([]string, []any) {
 	}
 	args := append(e.common(b.line, k), released)
 	for _, d := range b.who {
-		args = append(args, d.token, int64(d.seq))
+		if d.seq != 0 { // 0: nobody leaves, the script looks after a claim
+			args = append(args, d.token, int64(d.seq))
+		}
 	}
 	return k.ofLine(), args
 }

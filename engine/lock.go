@@ -68,7 +68,7 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 	}
 	f := fieldsOf(reply)
 	released := f.number() == 1
-	e.ringLocal(f.seqs())
+	e.ringLocal(at, f.seqs())
 	return released, f.err
 }
 

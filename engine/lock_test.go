@@ -3,8 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 type lockResult struct {
@@ -88,6 +91,427 @@ func TestNoWaitIsRefusedAndLeavesNothing(t *testing.T) {
 		}
 		if n := b.do("EXISTS", "nightly/lockwaiting", "nightly/lockwaitingset"); n != int64(0) {
 			t.Errorf("%d keys are left", n)
+		}
+	})
+}
+
+const (
+	name    = "likes:kristoff"
+	lockKey = "likes/lock:kristoff"
+	queue   = "likes/lockwaiting:kristoff"
+)
+
+func TestAProxyHandsOverToAnotherProxysWaiterInTheOrderOfArrival(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		engines := []*Engine{b.engine(), b.engine()}
+		held := mustLock(t, engines[0], b.session(0), Request{Name: name})
+		var line []<-chan lockResult
+		for i := range 6 {
+			line = append(line, lockAsync(t.Context(), engines[i%2], b.session(0), Request{Name: name}))
+			b.inLine(queue, int64(i+1))
+		}
+		s := b.session(0)
+		for i, next := range line {
+			mustUnlock(t, engines[0], s, name, held.Token)
+			got := wait(t, next)
+			if got.err != nil || got.Fence <= held.Fence {
+				t.Fatalf("waiter %d: %+v after fence %d", i, got, held.Fence)
+			}
+			held = got.Grant
+		}
+	})
+}
+
+func TestWhoHangsUpLeavesTheLineAndIsNotGranted(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name})
+		hangUp := errors.New("hung up")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		gone := lockAsync(ctx, e, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		next := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		cancel(hangUp)
+		if got := wait(t, gone); !errors.Is(got.err, hangUp) {
+			t.Fatalf("got %+v", got)
+		}
+		if n := b.do("LLEN", queue); n != int64(1) {
+			t.Errorf("%d in line after the answer", n)
+		}
+		mustUnlock(t, e, s, name, held.Token)
+		if got := wait(t, next); got.err != nil {
+			t.Fatalf("next: %v", got.err)
+		}
+	})
+}
+
+func TestWhatNeedNotWaitIsAnsweredEvenAfterAHangUp(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		s := b.session(0)
+		g, err := e.Lock(ctx, s, Request{Name: name})
+		if err != nil {
+			t.Fatalf("free lock: %v", err)
+		}
+		if _, err := e.Lock(ctx, b.session(0), Request{Name: name}); !errors.Is(err, context.Canceled) {
+			t.Fatalf("held lock: %v", err)
+		}
+		if n := b.do("EXISTS", queue); n != int64(0) {
+			t.Error("who hung up is in line")
+		}
+		if ok, err := e.Unlock(ctx, s, name, g.Token); !ok || err != nil {
+			t.Errorf("unlock: %v, %v", ok, err)
+		}
+	})
+}
+
+func TestWaitEndsWithNothingLeftBehind(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		mustLock(t, e, b.session(0), Request{Name: name})
+		began := time.Now()
+		_, err := e.Lock(t.Context(), b.session(0), Request{Name: name, Wait: 50})
+		if !errors.Is(err, ErrNotGranted) {
+			t.Fatalf("got %v", err)
+		}
+		if took := time.Since(began); took < 50*time.Millisecond || took > 2*time.Second {
+			t.Errorf("waited %v", took)
+		}
+		if n := b.do("EXISTS", queue, "likes/lockwaitingset:kristoff"); n != int64(0) {
+			t.Errorf("%d keys of the line are left", n)
+		}
+		if n := e.waiters.count(); n != 0 {
+			t.Errorf("%d waiters are still registered", n)
+		}
+	})
+}
+
+func TestALeaseThatRunsOutGoesToTheFirstInLineWithin100ms(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		dead, live := b.engine(), b.engine()
+		mustLock(t, dead, b.session(0), Request{Name: name, Lease: 3_600_000})
+		next := lockAsync(t.Context(), live, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		b.do("PEXPIRE", lockKey, 300) // the lease is shortened; whoever does it rings the first
+		live.waiters.ringAll(time.Millisecond)
+		began := time.Now()
+		got := wait(t, next)
+		if late := got.at.Sub(began) - 300*time.Millisecond; got.err != nil || late > 100*time.Millisecond {
+			t.Errorf("granted %v after the lease's end: %v", late, got.err)
+		}
+	})
+}
+
+func TestASuccessorOfAShortLeaseIsNotKeptWaitingForALongOne(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name, Lease: 3_600_000})
+		short := lockAsync(t.Context(), e, b.session(0), Request{Name: name, Lease: 200})
+		b.inLine(queue, 1)
+		next := lockAsync(t.Context(), other, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		mustUnlock(t, e, s, name, held.Token)
+		one := wait(t, short) // and it dies
+		two := wait(t, next)
+		if late := two.at.Sub(one.at) - 200*time.Millisecond; two.err != nil || late > 100*time.Millisecond {
+			t.Errorf("granted %v after the short lease's end: %v", late, two.err)
+		}
+	})
+}
+
+// frozen puts a waiter of a proxy into the line that is subscribed but does nothing.
+func (b *backend) frozen(instance, token string) {
+	b.t.Helper()
+	ps := b.c.Subscribe(b.t.Context(), inboxPrefix+instance)
+	if _, err := ps.Receive(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { ps.Close() })
+	k, _ := keysOf(name, "first")
+	_, err := askLockScript.run(b.t.Context(), ownConn{b.c}, k.ofLine(),
+		[]any{"", 0, instance, name, k.locknotif, 30000, token, 1, 1, 30000, 0, 0})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestAFrozenProxyCostsTheLineOneClaimWindow(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name})
+		b.frozen("F", "f1")
+		b.frozen("F", "f2")
+		b.frozen("F", "f3")
+		next := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 4)
+		began := time.Now()
+		mustUnlock(t, e, s, name, held.Token)
+		got := wait(t, next)
+		if took := got.at.Sub(began); got.err != nil || took < 1900*time.Millisecond || took > 2200*time.Millisecond {
+			t.Errorf("granted after %v: %v", took, got.err)
+		}
+		if n := b.do("LLEN", queue); n != int64(3) {
+			t.Errorf("%d of the frozen proxy's waiters kept their place", n)
+		}
+	})
+}
+
+func TestADeadProxyCostsTheLineNothing(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		monitor := b.c.PSubscribe(t.Context(), "*") // a stranger, for whom PUBLISH counts a receiver
+		defer monitor.Close()
+		if _, err := monitor.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		held := mustLock(t, e, s, Request{Name: name})
+		k, _ := keysOf(name, "first")
+		_, err := askLockScript.run(t.Context(), ownConn{b.c}, k.ofLine(),
+			[]any{"", 0, "D", name, k.locknotif, 30000, "d1", 1, 1, 30000, 0, 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		began := time.Now()
+		mustUnlock(t, e, s, name, held.Token)
+		if got := wait(t, next); got.err != nil || got.at.Sub(began) > 500*time.Millisecond {
+			t.Errorf("granted after %v: %v", got.at.Sub(began), got.err)
+		}
+	})
+}
+
+func TestABellForACallThatIsOverGivesBackWhatWasHandedToIt(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name})
+		// A place whose call this proxy has forgotten.
+		c := e.newCall(b.session(0), false, mustKeys(t), Request{Name: name})
+		c.seq = e.waiters.nextSeq()
+		if _, err := e.ask(t.Context(), c, true, false); err != nil {
+			t.Fatal(err)
+		}
+		// Another proxy's unlock rings it.
+		mustUnlock(t, b.engine(), s, name, held.Token)
+		b.eventually("free", func() bool { return b.do("EXISTS", lockKey) == int64(0) })
+	})
+}
+
+func mustKeys(t *testing.T) keys {
+	t.Helper()
+	k, err := keysOf(name, "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestWaitersSurviveTheLossOfTheInbox(t *testing.T) {
+	b := onRedis(t)
+	e, other := b.engine(), b.engine()
+	s := b.session(0)
+	held := mustLock(t, other, s, Request{Name: name})
+	var line []<-chan lockResult
+	for i := range 20 {
+		line = append(line, lockAsync(t.Context(), e, b.session(0), Request{Name: name}))
+		b.inLine(queue, int64(i+1))
+	}
+	b.do("CLIENT", "KILL", "TYPE", "pubsub")
+	for i, next := range line { // handed over, or taken when they ask after the reconnection
+		if ok, err := other.Unlock(t.Context(), s, name, held.Token); !ok || err != nil {
+			t.Fatalf("unlock %d: %v, %v", i, ok, err)
+		}
+		got := wait(t, next)
+		if got.err != nil || got.Fence <= held.Fence {
+			t.Fatalf("waiter %d: %+v", i, got)
+		}
+		held = got.Grant
+	}
+}
+
+func TestTwoDatabasesAreTwoLocks(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		zero, five := b.session(0), b.session(5)
+		inZero := mustLock(t, e, zero, Request{Name: name})
+		inFive := mustLock(t, e, five, Request{Name: name})
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting := lockAsync(ctx, e, b.session(5), Request{Name: name})
+		inLine := func() any {
+			reply, err := five.Do(t.Context(), "LLEN", queue)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return reply
+		}
+		b.eventually("in line in 5", func() bool { return inLine() == int64(1) })
+		mustUnlock(t, e, zero, name, inZero.Token)
+		cancel() // the departure must go to database 5
+		if got := wait(t, waiting); !errors.Is(got.err, context.Canceled) {
+			t.Fatalf("got %+v", got)
+		}
+		if n := inLine(); n != int64(0) {
+			t.Errorf("%v in line in 5", n)
+		}
+		mustUnlock(t, e, five, name, inFive.Token)
+	})
+}
+
+func TestTooManyWaitersAreRefusedButWhatNeedNotWaitIsServed(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine(func(c *Config) { c.MaxWaiters = 1 })
+		mustLock(t, e, b.session(0), Request{Name: name})
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting := lockAsync(ctx, e, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		if _, err := e.Lock(t.Context(), b.session(0), Request{Name: name}); !errors.Is(err, ErrTooManyWaiters) {
+			t.Errorf("got %v", err)
+		}
+		mustLock(t, e, b.session(0), Request{Name: "free"})
+		cancel()
+		wait(t, waiting)
+	})
+}
+
+func TestRefusedCredentialsAreNamed(t *testing.T) {
+	b := onRedis(t)
+	b.do("CONFIG", "SET", "requirepass", "secret")
+	b.opt.Password = "secret"
+	c := b.client(func(*redis.Options) {})
+	t.Cleanup(func() {
+		c.ConfigSet(context.Background(), "requirepass", "")
+		c.Close()
+	})
+	for _, password := range []string{"", "wrong"} {
+		e := b.engine(func(cfg *Config) {
+			cfg.NewClient = func() *redis.Client {
+				return b.client(func(o *redis.Options) { o.Password = password })
+			}
+		})
+		_, err := e.Lock(t.Context(), b.session(0), Request{Name: name})
+		var unavailable *UnavailableError
+		if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "upstream-password") {
+			t.Errorf("with password %q: %v", password, err)
+		}
+	}
+}
+
+func TestWithoutRedisCallsAreRefusedNotLeftHanging(t *testing.T) {
+	b := onMiniredis(t)
+	s := b.session(0)
+	e := b.engine(func(cfg *Config) {
+		cfg.NewClient = func() *redis.Client { return b.client(func(o *redis.Options) { o.Addr = "127.0.0.1:1" }) }
+	})
+	var unavailable *UnavailableError
+	if _, err := e.Lock(t.Context(), s, Request{Name: name}); !errors.As(err, &unavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestACallWhoseSessionBreaksLeavesTheLine(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		mustLock(t, e, b.session(0), Request{Name: name})
+		broken := &breakingSession{Session: b.session(0), after: 1}
+		lost := lockAsync(t.Context(), e, broken, Request{Name: name})
+		b.inLine(queue, 1)
+		e.waiters.ringAll(time.Millisecond)
+		if got := wait(t, lost); !errors.Is(got.err, errBroken) {
+			t.Fatalf("got %+v", got)
+		}
+		b.inLine(queue, 0)
+	})
+}
+
+var errBroken = errors.New("session is broken")
+
+// breakingSession executes all its commands, and after some of them withholds the reply.
+type breakingSession struct {
+	Session
+	after int // replies
+}
+
+func (s *breakingSession) Do(ctx context.Context, args ...any) (any, error) {
+	reply, err := s.Session.Do(ctx, args...)
+	if s.after == 0 {
+		return nil, errBroken
+	}
+	if err == nil {
+		s.after--
+	}
+	return reply, err
+}
+
+func TestAGrantThatCrossesTheEndIsHandedOn(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name})
+		ctx, cancel := context.WithCancel(t.Context())
+		crossing := &hookedSession{Session: b.session(0), before: func(n int) {
+			if n == 2 { // the ask that claims is under way when the client hangs up
+				cancel()
+			}
+		}}
+		crossed := lockAsync(ctx, e, crossing, Request{Name: name})
+		b.inLine(queue, 1)
+		next := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		mustUnlock(t, e, s, name, held.Token)
+		if got := wait(t, crossed); !errors.Is(got.err, context.Canceled) {
+			t.Fatalf("got %+v", got)
+		}
+		if got := wait(t, next); got.err != nil {
+			t.Fatalf("next: %v", got.err)
+		}
+	})
+}
+
+// hookedSession calls before its nth command that Redis does not answer with NOSCRIPT.
+type hookedSession struct {
+	Session
+	n      int
+	before func(n int)
+}
+
+func (s *hookedSession) Do(ctx context.Context, args ...any) (any, error) {
+	if s.before != nil {
+		s.before(s.n + 1)
+	}
+	reply, err := s.Session.Do(ctx, args...)
+	if !isNoScript(err) {
+		s.n++
+	}
+	return reply, err
+}
+
+func TestACloseSendsTheDeparturesThatAreDue(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		mustLock(t, e, b.session(0), Request{Name: name})
+		ctx, cancel := context.WithCancel(t.Context())
+		var line []<-chan lockResult
+		for range 50 {
+			line = append(line, lockAsync(ctx, e, b.session(0), Request{Name: name}))
+		}
+		b.inLine(queue, 50)
+		cancel()
+		for _, l := range line {
+			wait(t, l)
+		}
+		if err := e.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.do("LLEN", queue); n != int64(0) {
+			t.Errorf("%d still in line", n)
 		}
 	})
 }

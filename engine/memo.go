@@ -110,7 +110,7 @@ func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, er
 	}
 	f := fieldsOf(reply)
 	stored := f.number() == 1
-	e.ringLocal(f.seqs())
+	e.ringLocal(at, f.seqs())
 	if f.number() == 1 {
 		e.resolvedHere(at, before, r.Value)
 	}

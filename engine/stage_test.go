@@ -34,13 +34,16 @@ func newStage(t *testing.T, b *backend) *stage {
 	st := &stage{b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{}}
 	st.all = b.c.PSubscribe(t.Context(), "*")
 	st.receive(st.all)
-	t.Cleanup(func() {
-		st.all.Close()
-		for _, ps := range st.subs {
-			ps.Close()
-		}
-	})
+	t.Cleanup(st.close)
 	return st
+}
+
+// close ends the subscriptions, and waits until Redis knows.
+func (st *stage) close() {
+	for name := range st.subs {
+		st.dead(name)
+	}
+	_ = st.all.Close()
 }
 
 func (st *stage) receive(ps *redis.PubSub) any {
@@ -55,18 +58,21 @@ func (st *stage) receive(ps *redis.PubSub) any {
 // live subscribes instances, or, by the name KeySmith, its locknotif channel.
 func (st *stage) live(names ...string) {
 	for _, name := range names {
-		channel := inboxPrefix + name
-		if name == "KeySmith" {
-			channel = st.keys.locknotif
-		}
-		ps := st.b.c.Subscribe(st.t.Context(), channel)
+		ps := st.b.c.Subscribe(st.t.Context(), st.channel(name))
 		st.receive(ps)
 		st.subs[name] = ps
 	}
 }
 
+func (st *stage) channel(name string) string {
+	if name == "KeySmith" {
+		return st.keys.locknotif
+	}
+	return inboxPrefix + name
+}
+
 func (st *stage) dead(name string) {
-	channel := inboxPrefix + name
+	channel := st.channel(name)
 	st.subs[name].Close()
 	delete(st.subs, name)
 	st.b.eventually(name+" unsubscribed", func() bool {
@@ -155,7 +161,7 @@ func (st *stage) resolve(args []string) (any, error) {
 }
 
 // play runs one step and says what came of it: the reply, the waiters of the asking instance that the
-// reply wants rung ("own A:1"), then what was published.
+// reply wants rung ("own A:1") or the claim it wants watched, then what was published.
 func (st *stage) play(step string) string {
 	st.t.Helper()
 	f := strings.Fields(step)
@@ -226,7 +232,11 @@ func describe(reply any, err error, instance string) []string {
 	for _, part := range list {
 		if rings, ok := part.([]any); ok {
 			for _, seq := range rings {
-				out = append(out, fmt.Sprintf("own %s:%s", instance, seq))
+				if seq == "0" {
+					out = append(out, "watch")
+				} else {
+					out = append(out, fmt.Sprintf("own %s:%s", instance, seq))
+				}
 			}
 		}
 	}

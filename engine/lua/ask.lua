@@ -9,7 +9,7 @@
 
 local function next_fence(s)
   local n = math.max(s.n + 1, s.us, tonumber(ARGV[12]) + 1)
-  if n >= MAXFENCE then error({ err = 'ERR the fence of this lock is out of range' }, 0) end
+  if n >= MAXFENCE then refuse({ err = 'ERR the fence of this lock is out of range' }) end
   return n
 end
 

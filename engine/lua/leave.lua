@@ -1,6 +1,7 @@
 -- leave.lua: calls of this proxy that ended without the lock go: out of the line, and if the lock was
 -- granted to one meanwhile it is handed on. Only what the very attempt has got is touched: a later
--- call with the same token keeps its place and its lock. Runs on the proxy's own connection, which has
+-- call with the same token keeps its place and its lock. A lock that was handed to a proxy which did not
+-- claim it goes to the next. Runs on the proxy's own connection, which has
 -- database 0 selected; SELECT in a script ends with it.
 --
 -- ARGV  7 1: also give back what was claimed (0 for a bell that nobody here waits for: it may be
@@ -27,20 +28,22 @@ return run(function()
       release = true -- a KeySmith process handed it over, and nobody of ours has claimed it
     end
   end
-  if left == 0 and not release and not clear then return { 0, rings } end
+  local lapsed = s.lapsed and not s.owner and not clear
+  if left == 0 and not release and not clear and not lapsed then return { 0, rings } end
 
   local owner, second
-  if release or (head and gone[head]) then
+  local free = release or lapsed
+  if free or (head and gone[head]) then
     owner, second = pick(s, walk(), nil, gone)
     ring(owner, owner and owner.token)
   end
-  if release then ring(second, second and second.token) end
+  if free then ring(second, second and second.token) end
   guard(s, false)
-  tell(release and owner and owner.token)
+  tell(free and owner and owner.token)
   if clear then s.lapsed = false end
-  if release then
+  if free then
     pass_on(s, owner)
-    return { left + 1, rings }
+    return { release and left + 1 or left, rings }
   end
   settle()
   if clear then

@@ -28,15 +28,23 @@ local CHUNK = 64 -- waiters read at once
 local REBUILD = 16 -- leaving waiters from which on copying the line beats one LREM each
 local MAXFENCE = 9007199254740992 -- doubles count by ones below it
 
-local rings = {} -- seq of waiters of the asking instance, rung by the reply itself
+local rings = {} -- seq of waiters of the asking instance, rung by the reply itself; 0: watch the claim
 local bells = {} -- {channel, payload} for other instances
 local drops = {} -- tokens that leave the line
 local marks = {} -- {token, place with a mark}
 
--- call keeps Redis's error words: redis.call would wrap them on some servers.
+-- refuse ends the script with an error reply. The reply is kept aside, because what Lua's pcall catches
+-- loses its form on some servers, and its words on others.
+local failure
+local function refuse(reply)
+  failure = reply
+  error('refused', 0)
+end
+
+-- call keeps Redis's error words, which redis.call would wrap.
 local function call(...)
   local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err then error(reply, 0) end
+  if type(reply) == 'table' and reply.err then refuse(reply) end
   return reply
 end
 
@@ -58,7 +66,7 @@ end
 local function read()
   local f = call('HMGET', FENCE, 'n', 'tok', 'att', 'st', 'x')
   local s = { owner = call('GET', LOCK), n = tonumber(f[1] or '0'), tok = f[2], att = f[3], st = f[4] }
-  if not s.n then error({ err = 'ERR the fence of this lock is not a number' }, 0) end
+  if not s.n then refuse({ err = 'ERR the fence of this lock is not a number' }) end
   s.by = parse(s.att or '')
   s.suspects = {}
   for instance, since in string.gmatch(f[5] or '', '(%w+)@(%d+)') do s.suspects[instance] = tonumber(since) end
@@ -231,9 +239,11 @@ end
 
 local function forget_record() call('HDEL', FENCE, 'tok', 'att', 'st') end
 
--- pass_on writes the end of a hold: p owns the lock next, provisionally, or nobody does.
+-- pass_on writes the end of a hold: p owns the lock next, provisionally, or nobody does. If p's proxy
+-- does not claim it, the asking one will have to see to it that the line goes on.
 local function pass_on(s, p)
   if p then drops[#drops + 1] = p.token end
+  if p and p.instance and p.instance ~= INSTANCE then rings[#rings + 1] = '0' end
   settle()
   if p then
     local lease = p.instance and CLAIM or tonumber(LOCKTTL)
@@ -250,6 +260,7 @@ end
 -- run answers with Redis's own error where there is one.
 local function run(operation)
   local ok, reply = pcall(operation)
-  if ok or type(reply) == 'table' then return reply end
-  return error(reply, 0)
+  if failure then return failure end
+  if not ok then error(reply, 0) end
+  return reply
 end
