@@ -93,9 +93,10 @@ func (s *session) run() {
 		return
 	}
 	replies := make(chan struct{})
+	defer func() { <-replies }()
+	defer s.recovered()
 	go s.relayReplies(replies)
 	s.serve()
-	<-replies
 }
 
 // recovered keeps a bug from taking other clients down.
@@ -369,13 +370,14 @@ func (s *session) closeWrite() {
 	}
 }
 
-// abort closes everything at once.
+// abort closes everything at once. The lane comes first: closing the socket
+// waits for its reader, who may be writing to the lane.
 func (s *session) abort() {
 	s.ending.Store(true)
-	s.socket.Conn.Close()
 	if lane := s.shared.Load(); lane != nil {
 		lane.Close()
 	}
+	s.socket.Conn.Close()
 }
 
 // reset closes the client's socket with a RST, as Redis's own was.
