@@ -204,7 +204,7 @@ func (b *backend) engine(change ...func(*Config)) *Engine {
 			b.t.Errorf("close: %v", err)
 		}
 	})
-	if err := e.ready.check(b.t.Context()); err != nil && len(change) == 0 {
+	if err := e.ready.check(); err != nil && len(change) == 0 {
 		b.t.Fatal(err)
 	}
 	return e

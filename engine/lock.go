@@ -17,7 +17,7 @@ func (e *Engine) Lock(ctx context.Context, s Session, r Request) (Grant, error) 
 	if err != nil {
 		return Grant{}, err
 	}
-	if err := e.ready.check(ctx); err != nil {
+	if err := e.ready.check(); err != nil {
 		return Grant{}, err
 	}
 	c := e.newCall(s, false, k, r)
@@ -57,7 +57,7 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 	if err != nil {
 		return false, err
 	}
-	if err := e.ready.check(ctx); err != nil {
+	if err := e.ready.check(); err != nil {
 		return false, err
 	}
 	at := line{s.DB(), name}

@@ -30,7 +30,7 @@ func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
 	if err != nil {
 		return Memo{}, err
 	}
-	if err := e.ready.check(ctx); err != nil {
+	if err := e.ready.check(); err != nil {
 		return Memo{}, err
 	}
 	value, hit, err := get(ctx, s, k.value)
@@ -93,7 +93,7 @@ func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, er
 	if err != nil {
 		return false, err
 	}
-	if err := e.ready.check(ctx); err != nil {
+	if err := e.ready.check(); err != nil {
 		return false, err
 	}
 	at := line{s.DB(), r.Name}

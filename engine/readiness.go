@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -55,8 +54,8 @@ func refusesCredentials(words string) bool {
 }
 
 // check returns nil when calls can be served, at once or within startPatience, else an
-// UnavailableError.
-func (r *readiness) check(ctx context.Context) error {
+// UnavailableError. A caller that hung up waits for it too: what it asked may need no further waiting.
+func (r *readiness) check() error {
 	var patience <-chan time.Time
 	for {
 		serves, err, changed := r.state()
@@ -70,8 +69,6 @@ func (r *readiness) check(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
-		case <-ctx.Done():
-			return unreachable()
 		case <-patience:
 			return unreachable()
 		}

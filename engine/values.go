@@ -62,14 +62,16 @@ func (e *Engine) fetchOnce(l line, struck bool) {
 	defer cancel()
 	reply, err := valueScript.run(ctx, e.own, []string{l.name}, []any{l.db})
 	value, ok := reply.(string)
-	if err != nil || !ok {
-		// No value, or we can't say: each asks for himself, with his own rights.
+	switch {
+	case err == nil && ok:
+		serveAll(callers, served{value, struck})
+	case err != nil || struck:
+		// We can't say, or the value is gone and with it the places: each asks for himself, with his
+		// own rights.
 		for _, w := range callers {
 			w.ring()
 		}
-		return
 	}
-	serveAll(callers, served{value, struck})
 }
 
 func serveAll(callers []*waiter, s served) {

@@ -1,0 +1,299 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+type memoResult struct {
+	Memo
+	err error
+}
+
+func memoAsync(ctx context.Context, e *Engine, s Session, r Request) <-chan memoResult {
+	out := make(chan memoResult, 1)
+	go func() {
+		m, err := e.Memo(ctx, s, r)
+		out <- memoResult{m, err}
+	}()
+	return out
+}
+
+func mustGenerate(t *testing.T, e *Engine, s Session) string {
+	t.Helper()
+	m, err := e.Memo(t.Context(), s, Request{Name: name})
+	if err != nil || m.Token == "" {
+		t.Fatalf("no promise: %+v, %v", m, err)
+	}
+	return m.Token
+}
+
+func mustResolve(t *testing.T, e *Engine, s Session, r Resolution) {
+	t.Helper()
+	r.Name = name
+	if ok, err := e.Resolve(t.Context(), s, r); !ok || err != nil {
+		t.Fatalf("resolve: %v, %v", ok, err)
+	}
+}
+
+// countingSession counts the commands its caller's session is asked.
+type countingSession struct {
+	Session
+	n atomic.Int64
+}
+
+func (s *countingSession) Do(ctx context.Context, args ...any) (any, error) {
+	s.n.Add(1)
+	return s.Session.Do(ctx, args...)
+}
+
+func TestOneGeneratesAndAllWaitersOnAllProxiesGetTheValue(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		one, two := b.engine(), b.engine()
+		s := b.session(0)
+		token := mustGenerate(t, one, s)
+		var waiting []<-chan memoResult
+		for i, e := range []*Engine{one, two, two} {
+			waiting = append(waiting, memoAsync(t.Context(), e, b.session(0), Request{Name: name}))
+			b.inLine(queue, int64(i+1))
+		}
+		mustResolve(t, one, s, Resolution{Token: token, Value: "v"})
+		for i, w := range waiting {
+			if got := wait(t, w); got.err != nil || got.Token != "" || got.Value != "v" {
+				t.Errorf("waiter %d: %+v", i, got)
+			}
+		}
+		hit := &countingSession{Session: s}
+		if m, err := two.Memo(t.Context(), hit, Request{Name: name}); err != nil || m.Value != "v" || m.Token != "" {
+			t.Errorf("hit: %+v, %v", m, err)
+		}
+		if n := hit.n.Load(); n != 1 {
+			t.Errorf("a hit took %d commands", n)
+		}
+		b.eventually("nothing is left but the value and the fence", func() bool {
+			return b.do("EXISTS", lockKey, queue, "likes/lockwaitingset:kristoff") == int64(0)
+		})
+	})
+}
+
+func TestAnEmptyValueIsAValue(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		token := mustGenerate(t, e, s)
+		waiting := memoAsync(t.Context(), b.engine(), b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		mustResolve(t, e, s, Resolution{Token: token})
+		if got := wait(t, waiting); got.err != nil || got.Token != "" || got.Value != "" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestAGeneratorThatGivesUpPromotesOneWaiter(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		s := b.session(0)
+		token := mustGenerate(t, e, s)
+		next := memoAsync(t.Context(), other, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		last := memoAsync(t.Context(), other, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		mustUnlock(t, e, s, name, token)
+		promoted := wait(t, next)
+		if promoted.err != nil || promoted.Token == "" {
+			t.Fatalf("%+v", promoted)
+		}
+		if ok, err := e.Resolve(t.Context(), s, Resolution{Name: name, Token: token, Value: "old"}); ok || err != nil {
+			t.Errorf("the one who gave up resolved: %v, %v", ok, err)
+		}
+		mustResolve(t, e, s, Resolution{Token: promoted.Token, Value: "new"})
+		if got := wait(t, last); got.err != nil || got.Value != "new" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestAValueThatAStrangerStoresWakesOurWaiters(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		mustGenerate(t, e, b.session(0))
+		waiting := memoAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		b.eventually("subscribed", func() bool {
+			return b.do("PUBSUB", "NUMSUB", "likes/notif:kristoff").([]any)[1] == int64(1)
+		})
+		began := time.Now()
+		b.do("SET", name, "stranger's")
+		b.do("PUBLISH", "likes/notif:kristoff", "stranger's")
+		got := wait(t, waiting)
+		if took := time.Since(began); got.err != nil || got.Value != "stranger's" || took > 500*time.Millisecond {
+			t.Errorf("%+v after %v", got, took)
+		}
+		b.inLine(queue, 0)
+		b.eventually("unsubscribed", func() bool {
+			return b.do("PUBSUB", "NUMSUB", "likes/notif:kristoff").([]any)[1] == int64(0)
+		})
+	})
+}
+
+func TestAValueStoredBeforeTheSubscriptionStoodIsFound(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		mustGenerate(t, e, b.session(0))
+		waiting := memoAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		b.do("SET", name, "early") // and nobody hears the PUBLISH
+		e.notif.added("likes/notif:kristoff")
+		if got := wait(t, waiting); got.err != nil || got.Value != "early" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestAValueInAnotherDatabaseIsNotOurs(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		zero, five := b.session(0), b.session(5)
+		inZero, inFive := mustGenerate(t, e, zero), mustGenerate(t, e, five)
+		waiting := memoAsync(t.Context(), other, b.session(5), Request{Name: name})
+		b.eventually("in line in 5", func() bool {
+			n, err := five.Do(t.Context(), "LLEN", queue)
+			return err == nil && n == int64(1)
+		})
+		mustResolve(t, e, zero, Resolution{Token: inZero, Value: "zero", TTL: 1})
+		mustResolve(t, e, five, Resolution{Token: inFive, Value: "five"})
+		if got := wait(t, waiting); got.err != nil || got.Value != "five" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestAValueThatIsGoneAtOnceStillReachesTheWaiters(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		s := b.session(0)
+		token := mustGenerate(t, e, s)
+		here := memoAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		there := memoAsync(t.Context(), other, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		mustResolve(t, e, s, Resolution{Token: token, Value: "brief", TTL: 1})
+		for _, w := range []<-chan memoResult{here, there} {
+			if got := wait(t, w); got.err != nil || got.Value != "brief" {
+				t.Errorf("%+v", got)
+			}
+		}
+	})
+}
+
+func TestALargeValueIsNotPublishedAndStillReachesAll(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		s := b.session(0)
+		listener := b.c.Subscribe(t.Context(), "likes/notif:kristoff")
+		defer listener.Close()
+		if _, err := listener.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		token := mustGenerate(t, e, s)
+		waiting := memoAsync(t.Context(), other, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		value := strings.Repeat("v", 2<<20)
+		mustResolve(t, e, s, Resolution{Token: token, Value: value})
+		if got := wait(t, waiting); got.err != nil || got.Value != value {
+			t.Errorf("%d bytes, %v", len(got.Value), got.err)
+		}
+		b.do("PUBLISH", "likes/notif:kristoff", "end")
+		if m, err := listener.ReceiveMessage(t.Context()); err != nil || m.Payload != "end" {
+			t.Errorf("the notif channel carried %d bytes, %v", len(m.Payload), err)
+		}
+	})
+}
+
+func TestResolveGoesToMemoCallersAndTheLockToTheLockCaller(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		s := b.session(0)
+		token := mustGenerate(t, e, s)
+		memo := memoAsync(t.Context(), other, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		lock := lockAsync(t.Context(), other, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		mustResolve(t, e, s, Resolution{Token: token, Value: "v"})
+		if got := wait(t, memo); got.err != nil || got.Value != "v" {
+			t.Errorf("memo: %+v", got)
+		}
+		got := wait(t, lock)
+		if got.err != nil {
+			t.Fatalf("lock: %+v", got)
+		}
+		mustUnlock(t, e, s, name, got.Token)
+	})
+}
+
+func TestAMemoCallerWhoHangsUpOrDoesNotWaitLeavesNothing(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		mustGenerate(t, e, b.session(0))
+		if _, err := e.Memo(t.Context(), b.session(0), Request{Name: name, NoWait: true}); !errors.Is(err, ErrNotGranted) {
+			t.Errorf("NOWAIT: %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting := memoAsync(ctx, e, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		cancel()
+		if got := wait(t, waiting); !errors.Is(got.err, context.Canceled) {
+			t.Errorf("%+v", got)
+		}
+		if n := b.do("EXISTS", queue); n != int64(0) {
+			t.Error("still in line")
+		}
+		if lines := e.waiters.memoLines(name); len(lines) != 0 {
+			t.Errorf("still registered: %v", lines)
+		}
+	})
+}
+
+func TestAValueOfAnotherTypeIsRedissOwnError(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		b.do("RPUSH", name, "x")
+		_, err := e.Memo(t.Context(), b.session(0), Request{Name: name})
+		var refused RedisError
+		if !errors.As(err, &refused) || !strings.HasPrefix(err.Error(), "WRONGTYPE ") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestOneGetServesAllWaitersOfAProxy(t *testing.T) {
+	b := onRedis(t)
+	e, other := b.engine(), b.engine()
+	s := b.session(0)
+	token := mustGenerate(t, e, s)
+	var waiting []<-chan memoResult
+	const callers = 50
+	for range callers {
+		waiting = append(waiting, memoAsync(t.Context(), other, b.session(0), Request{Name: name}))
+	}
+	b.inLine(queue, callers)
+	b.do("CONFIG", "RESETSTAT")
+	mustResolve(t, e, s, Resolution{Token: token, Value: "v"})
+	for _, w := range waiting {
+		if got := wait(t, w); got.err != nil || got.Value != "v" {
+			t.Fatalf("%+v", got)
+		}
+	}
+	stats := b.do("INFO", "commandstats").(string)
+	_, stat, _ := strings.Cut(stats, "cmdstat_evalsha:calls=")
+	calls, _, _ := strings.Cut(stat, ",")
+	// The resolve and one look; the notif message of the same resolve may add a look.
+	if calls != "2" && calls != "3" {
+		t.Errorf("%s scripts for %d waiters", calls, callers)
+	}
+}
