@@ -43,9 +43,10 @@ type Lane struct {
 	unruly bool // Redis may say something unasked, see Batch.Restless
 	segs   []segment
 
-	opaque atomic.Bool
-	done   chan struct{} // closed when Run has returned
-	onPipe func(reason string)
+	opaque  atomic.Bool
+	closing atomic.Bool
+	done    chan struct{} // closed when Run has read its last
+	onPipe  func(reason string)
 }
 
 // segment is a piece of the bytes read that goes to one sink.
@@ -104,18 +105,27 @@ func (l *Lane) expect(sink Sink, b *Batch) {
 	}
 }
 
-// Run reads replies until the connection ends and returns why: io.EOF, or the
-// error of the connection. It must be called once.
+// Run reads replies until the connection ends, closes it and returns why it
+// ended: io.EOF, net.ErrClosed after Close, or the error of the connection. It
+// must be called once.
 func (l *Lane) Run() error {
+	defer l.conn.Close()
 	defer close(l.done)
 	r := NewReader(l.conn)
-	return r.Loop(func(p []byte) (int, Next) {
+	err := r.Loop(func(p []byte) (int, Next) {
 		l.feed(p)
-		if l.calm {
+		switch {
+		case l.closing.Load():
+			return len(p), Stop
+		case l.calm:
 			return len(p), Calm
 		}
 		return len(p), Again
 	})
+	if l.closing.Load() {
+		return net.ErrClosed
+	}
+	return err
 }
 
 // Done is closed when the lane has ended and all it read was delivered.
@@ -149,8 +159,12 @@ func (l *Lane) CloseWrite() error {
 	return l.conn.Close()
 }
 
-// Close closes the connection. Run returns soon after.
-func (l *Lane) Close() error { return l.conn.Close() }
+// Close makes Run, and whoever sends, return soon. It doesn't wait for them, as
+// closing the connection would, so a Sink may call it; Run closes the connection.
+func (l *Lane) Close() {
+	l.closing.Store(true)
+	l.conn.SetDeadline(time.Unix(1, 0))
+}
 
 // feed takes the next bytes read from Redis apart and delivers them.
 func (l *Lane) feed(p []byte) {

@@ -250,7 +250,9 @@ func (s *session) collect(p []byte) (n int, next passthrough.Next) {
 		return n, passthrough.Stop
 	}
 	if len(s.command) > maxCommand {
-		s.abort()
+		s.command, s.within, s.deaf = nil, false, true
+		s.lane.Close()
+		return len(p), passthrough.Again
 	}
 	if !s.vetted && len(s.command) >= unvetted {
 		return n, passthrough.Stop
