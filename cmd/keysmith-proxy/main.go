@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -14,6 +15,10 @@ func main() {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	os.Exit(run(untilSignalled(), os.Args[1:], os.Stdout, os.Stderr))
 }
+
+// sameSignal is how close signals follow one another if they mean one request to
+// stop: timeout(1) signals both its child and its process group.
+const sameSignal = 50 * time.Millisecond
 
 // untilSignalled returns a context that ends with the first SIGTERM or SIGINT,
 // which is its cause. The second ends the process.
@@ -23,8 +28,12 @@ func untilSignalled() context.Context {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
 		cancel(fmt.Errorf("signal: %v", <-signals))
-		fmt.Fprintf(os.Stderr, "keysmith-proxy: second signal (%v), exiting at once\n", <-signals)
-		os.Exit(1)
+		for first := time.Now(); ; {
+			if second := <-signals; time.Since(first) > sameSignal {
+				fmt.Fprintf(os.Stderr, "keysmith-proxy: second signal (%v), exiting at once\n", second)
+				os.Exit(1)
+			}
+		}
 	}()
 	return ctx
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
@@ -132,37 +131,33 @@ const (
 	lastBackoff  = time.Second
 )
 
-// reachUpstream asks until Redis answers, and logs when it doesn't: at first, when
-// the reason changes, and when it is reached at last. Its only error is that ctx
-// ended.
-func reachUpstream(ctx context.Context, c *config, rdb *redis.Client, log *slog.Logger) (upstreamFacts, error) {
+// reachUpstream asks until Redis answers, after a first attempt that ended with err.
+// It logs why Redis can't be reached: at first, and when the reason changes. Its
+// only error is that ctx ended.
+func reachUpstream(ctx context.Context, c *config, rdb *redis.Client, log *slog.Logger, err error) (upstreamFacts, error) {
 	said := ""
 	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
-		facts, err := askUpstream(ctx, rdb)
-		if err == nil {
-			return facts, nil
-		}
 		if ctx.Err() != nil {
-			return facts, context.Cause(ctx)
+			return upstreamFacts{}, context.Cause(ctx)
 		}
-		if err.Error() != said {
-			said = err.Error()
+		if reason := err.Error(); reason != said {
+			said = reason
 			log.Warn("redis can't be reached; trying again, clients are closed meanwhile", "upstream", c.upstream.String(), "err", err)
 		}
-		if err := pause(ctx, wait/2+rand.N(wait/2)); err != nil {
-			return facts, err
+		pause(ctx, wait/2+rand.N(wait/2))
+		var facts upstreamFacts
+		if facts, err = askUpstream(ctx, rdb); err == nil {
+			return facts, nil
 		}
 	}
 }
 
-// pause waits for d, or returns why ctx ended.
-func pause(ctx context.Context, d time.Duration) error {
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("reach redis: %w", context.Cause(ctx))
 	case <-timer.C:
-		return nil
 	}
 }

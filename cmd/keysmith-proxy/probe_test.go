@@ -84,7 +84,8 @@ func TestRedisIsAskedForWhatItIs(t *testing.T) {
 		name    string
 	}{
 		{
-			"Redis", script{
+			"Redis",
+			script{
 				"info":               bulk("# Server\r\nredis_version:7.0.15\r\nexecutable:/usr/bin/redis-server\r\n\r\nmaxclients:500\r\nmaxmemory_policy:allkeys-lru\r\ncluster_enabled:1\r\n"),
 				"config get timeout": "*2\r\n$7\r\ntimeout\r\n$2\r\n90\r\n",
 			},
@@ -92,27 +93,37 @@ func TestRedisIsAskedForWhatItIs(t *testing.T) {
 			"Redis 7.0.15",
 		},
 		{
-			"Valkey without rights for CONFIG", script{
+			"Valkey without rights for CONFIG",
+			script{
 				"info":               bulk("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.0\r\n"),
 				"config get timeout": "-NOPERM this user has no permissions to run the 'config|get' command\r\n",
 			},
-			upstreamFacts{kind: "Valkey", version: "8.1.0", timeout: -1}, "Valkey 8.1.0",
+			upstreamFacts{kind: "Valkey", version: "8.1.0", timeout: -1},
+			"Valkey 8.1.0",
 		},
 		{
-			"KeyDB", script{"info": bulk("redis_version:6.3.4\r\nexecutable:/usr/bin/keydb-server\r\n")},
-			upstreamFacts{kind: "KeyDB", version: "6.3.4", timeout: -1}, "KeyDB 6.3.4",
+			"KeyDB",
+			script{"info": bulk("redis_version:6.3.4\r\nexecutable:/usr/bin/keydb-server\r\n")},
+			upstreamFacts{kind: "KeyDB", version: "6.3.4", timeout: -1},
+			"KeyDB 6.3.4",
 		},
 		{
-			"Dragonfly", script{"info": bulk("redis_version:7.4.0\r\ndragonfly_version:df-v1.30\r\n"), "config get timeout": "*0\r\n"},
-			upstreamFacts{kind: "Dragonfly", version: "df-v1.30", timeout: -1}, "Dragonfly df-v1.30",
+			"Dragonfly",
+			script{"info": bulk("redis_version:7.4.0\r\ndragonfly_version:df-v1.30\r\n"), "config get timeout": "*0\r\n"},
+			upstreamFacts{kind: "Dragonfly", version: "df-v1.30", timeout: -1},
+			"Dragonfly df-v1.30",
 		},
 		{
-			"no rights at all", script{"info": "-NOPERM no\r\n"},
-			upstreamFacts{timeout: -1}, "a Redis that doesn't tell its version",
+			"no rights at all",
+			script{"info": "-NOPERM no\r\n"},
+			upstreamFacts{timeout: -1},
+			"a Redis that doesn't tell its version",
 		},
 		{
-			"INFO renamed", script{},
-			upstreamFacts{timeout: -1}, "a Redis that doesn't tell its version",
+			"INFO renamed",
+			script{},
+			upstreamFacts{timeout: -1},
+			"a Redis that doesn't tell its version",
 		},
 	} {
 		got, _ := factsOf(t, tt.replies, "")
@@ -166,8 +177,10 @@ func TestDangersOfTheUpstreamAreWarnedOf(t *testing.T) {
 			[]string{"refuses", "WRONGPASS"},
 		},
 		{
-			"an old Redis without a password", script{"auth hunter2": "-ERR Client sent AUTH, but no password is set\r\n", "info": healthy},
-			"upstream-password hunter2", []string{"refuses", "no password is set"},
+			"an old Redis without a password",
+			script{"auth hunter2": "-ERR Client sent AUTH, but no password is set\r\n", "info": healthy},
+			"upstream-password hunter2",
+			[]string{"refuses", "no password is set"},
 		},
 	} {
 		facts, c := factsOf(t, tt.replies, tt.text)
@@ -224,7 +237,13 @@ func TestAnUnreachableRedisIsToldOfAndTriedUntilItIsThere(t *testing.T) {
 	}
 	reached := make(chan answer, 1)
 	go func() {
-		facts, err := reachUpstream(t.Context(), c, rdb, newLogger(w, levelNotice))
+		facts, err := askUpstream(t.Context(), rdb)
+		if err == nil {
+			err = errors.New("reached before it was there")
+			reached <- answer{facts, err}
+			return
+		}
+		facts, err = reachUpstream(t.Context(), c, rdb, newLogger(w, levelNotice), err)
 		reached <- answer{facts, err}
 	}()
 	line := <-w.first
@@ -254,7 +273,7 @@ func TestTryingToReachRedisEndsWithItsContext(t *testing.T) {
 		<-w.first
 		cancel(stop)
 	}()
-	if _, err := reachUpstream(ctx, c, rdb, newLogger(w, levelNotice)); !errors.Is(err, stop) {
+	if _, err := reachUpstream(ctx, c, rdb, newLogger(w, levelNotice), errors.New("first attempt")); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 }

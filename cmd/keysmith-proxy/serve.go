@@ -107,7 +107,7 @@ func (d *daemon) run(ctx context.Context) error {
 	for _, l := range d.listeners {
 		d.log.Info("listening for clients", "addr", l.Addr().String(), "tls", l.TLS != nil)
 	}
-	facts, reached := d.look(ctx)
+	facts, missed := d.look(ctx)
 	if err := d.start(ctx, facts.timeout); err != nil {
 		d.closeListeners()
 		return err
@@ -119,7 +119,7 @@ func (d *daemon) run(ctx context.Context) error {
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		d.tell(reaching, facts, reached)
+		d.tell(reaching, facts, missed)
 	}()
 
 	var err error
@@ -134,15 +134,18 @@ func (d *daemon) run(ctx context.Context) error {
 	return err
 }
 
-// look asks Redis about itself, if it answers at once; serving doesn't wait for it.
-func (d *daemon) look(ctx context.Context) (facts upstreamFacts, reached bool) {
+// look asks Redis about itself; serving waits for that no longer than firstLook.
+func (d *daemon) look(ctx context.Context) (upstreamFacts, error) {
 	if d.upstream.embedded != nil {
-		return embeddedFacts(), true
+		return embeddedFacts(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstLook)
 	defer cancel()
 	facts, err := askUpstream(ctx, d.probe)
-	return facts, err == nil
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("no answer within %v", firstLook)
+	}
+	return facts, err
 }
 
 // start makes engine, commands and server of each other, and starts the engine.
@@ -175,12 +178,12 @@ func (d *daemon) start(ctx context.Context, upstreamTimeout time.Duration) error
 	return nil
 }
 
-// tell logs what was found out about Redis, as soon as it is reached, and how to
-// try the proxy.
-func (d *daemon) tell(ctx context.Context, facts upstreamFacts, reached bool) {
-	if !reached {
+// tell logs what look has found out about Redis, or what there is to find out once
+// it is reached, and how to try the proxy.
+func (d *daemon) tell(ctx context.Context, facts upstreamFacts, missed error) {
+	if missed != nil {
 		var err error
-		if facts, err = reachUpstream(ctx, d.cfg, d.probe, d.log); err != nil {
+		if facts, err = reachUpstream(ctx, d.cfg, d.probe, d.log, missed); err != nil {
 			return
 		}
 	}
