@@ -13,8 +13,6 @@ const (
 	maxNumberLine = 32
 	// maxName is the longest command name that is held back until complete.
 	maxName = 64
-	// maxPeek is the longest request whose arguments are held back to be looked at.
-	maxPeek = 1024
 	// maxInline is Redis's PROTO_INLINE_MAX_SIZE. Redis refuses longer lines
 	// only if they arrive in pieces; so a longer line is simply not held back.
 	maxInline = 64 << 10
@@ -191,8 +189,8 @@ func special(e Effect, argc int64, p []byte, i int, b *Batch) status {
 	if want := argc - 1; (e == Select && want == 1) || (e == client && want >= 1) {
 		for k := range min(want, 2) {
 			size, next, st := 0, 0, complete
-			if size, next, st = peekBulk(p, i); st == short && len(p) < maxPeek {
-				return short
+			if size, next, st = peekBulk(p, i); st == short {
+				return short // of a few bytes: peekBulk takes no long strings
 			}
 			if st != complete {
 				break // too long to mean anything, or odd: that shows when it is scanned
