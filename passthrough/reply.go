@@ -101,7 +101,12 @@ func (f *frames) value(line []byte) (end, ok bool) {
 		f.top, f.count, f.first, f.elements = f.typ, 0, f.first[:0], f.elements[:0]
 	}
 	switch f.typ {
-	case '+', '-', ':', ',', '(', '#', '_':
+	case ':', '#', '_':
+		if len(line) > maxNumberLine+1 {
+			return false, false
+		}
+		fallthrough
+	case '+', '-', ',', '(':
 		f.rememberScalar(depth, line)
 		return f.finish(false), true
 	case '$', '=', '!':
@@ -146,8 +151,8 @@ func (f *frames) aggregate(depth int, line []byte) (end, ok bool) {
 
 // size reads the number in line, a header like "*3\r\n".
 func (f *frames) size(line []byte) (int64, bool) {
-	n, _, st := number(line, 0)
-	return n, st == complete && n >= -1
+	n, end, st := number(line, 0)
+	return n, st == complete && end == len(line) && n >= -1
 }
 
 // finish ends a value and all aggregates that it completes. It reports whether
