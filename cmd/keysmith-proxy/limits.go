@@ -72,5 +72,5 @@ func openFileLimit() (uint64, error) {
 			l = raised
 		}
 	}
-	return l.Cur, nil
+	return uint64(l.Cur), nil // signed on some systems
 }
