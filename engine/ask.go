@@ -76,7 +76,7 @@ func (e *Engine) newCall(s Session, memo bool, k keys, r Request) *call {
 // an earlier call with the same token has got.
 func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, error) {
 	args := append(c.args[:len(c.args):len(c.args)],
-		c.req.Token, int64(c.seq), flag(first), c.req.Lease, flag(nowait), e.fence.Load())
+		c.req.Token, int64(c.seq), asFlag(first), c.req.Lease, asFlag(nowait), e.fence.Load())
 	reply, err := c.script.run(ctx, c.s, c.keys, args)
 	if err != nil {
 		return answer{}, err
@@ -92,7 +92,7 @@ func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, 
 	return a, nil
 }
 
-func flag(on bool) int {
+func asFlag(on bool) int {
 	if on {
 		return 1
 	}

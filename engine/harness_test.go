@@ -134,14 +134,14 @@ func (b *backend) tick() {
 		return
 	}
 	b.ticking = true
-	const step = 5 * time.Millisecond
-	ticker, stop, stopped := time.NewTicker(step), make(chan struct{}), make(chan struct{})
+	ticker, stop, stopped := time.NewTicker(5*time.Millisecond), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
-		for {
+		for last := time.Now(); ; {
 			select {
-			case <-ticker.C:
-				b.mini.FastForward(step)
+			case now := <-ticker.C: // a slow ticker drops ticks
+				b.mini.FastForward(now.Sub(last))
+				last = now
 			case <-stop:
 				return
 			}

@@ -190,7 +190,11 @@ func TestWaitEndsWithNothingLeftBehind(t *testing.T) {
 	})
 }
 
-func TestALeaseThatRunsOutGoesToTheFirstInLineWithin100ms(t *testing.T) {
+// lateMost tells a timer at the lease's end (25 ms, more on a busy machine) from a recheck (800 ms at
+// least).
+const lateMost = 500 * time.Millisecond
+
+func TestALeaseThatRunsOutGoesToTheFirstInLineAtOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *backend) {
 		dead, live := b.engine(), b.engine()
 		mustLock(t, dead, b.session(0), Request{Name: name, Lease: 3_600_000})
@@ -200,7 +204,7 @@ func TestALeaseThatRunsOutGoesToTheFirstInLineWithin100ms(t *testing.T) {
 		live.waiters.ringAll(time.Millisecond)
 		began := time.Now()
 		got := wait(t, next)
-		if late := got.at.Sub(began) - 300*time.Millisecond; got.err != nil || late > 100*time.Millisecond {
+		if late := got.at.Sub(began) - 300*time.Millisecond; got.err != nil || late > lateMost {
 			t.Errorf("granted %v after the lease's end: %v", late, got.err)
 		}
 	})
@@ -218,7 +222,7 @@ func TestASuccessorOfAShortLeaseIsNotKeptWaitingForALongOne(t *testing.T) {
 		mustUnlock(t, e, s, name, held.Token)
 		one := wait(t, short) // and it dies
 		two := wait(t, next)
-		if late := two.at.Sub(one.at) - 200*time.Millisecond; two.err != nil || late > 100*time.Millisecond {
+		if late := two.at.Sub(one.at) - 200*time.Millisecond; two.err != nil || late > lateMost {
 			t.Errorf("granted %v after the short lease's end: %v", late, two.err)
 		}
 	})

@@ -242,7 +242,7 @@ var scenarios = []struct {
 		{"ask c B:2", "wait"},
 		{"ask d C:1", "wait"},
 		{"release A a", "1, watch, ring B:1, ring B:2, owner b"},
-		{"leave A all", "0"},
+		{"leave A all", "0, watch"},
 		{"expire lock", ""},
 		{"leave A all", "0, watch, ring C:1, owner d"},
 	}, "d [b=l:B:1|!1000000 c=l:B:2|1000000] {d l:C:1 p} suspect B@1000000"},

@@ -23,6 +23,8 @@ type stage struct {
 	subs map[string]*redis.PubSub // live instances
 	all  *redis.PubSub            // PSUBSCRIBE *: hears all, and is the stranger that makes PUBLISH's count lie
 	runs doer                     // who asks; nil: the test's own client
+
+	askLock, release, leaving *script // as they are, or broken on purpose
 }
 
 func newStage(t *testing.T, b *backend) *stage {
@@ -31,7 +33,8 @@ func newStage(t *testing.T, b *backend) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := &stage{b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{}}
+	st := &stage{b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{},
+		askLock: askLockScript, release: releaseScript, leaving: leaveScript}
 	st.all = b.c.PSubscribe(t.Context(), "*")
 	st.receive(st.all)
 	t.Cleanup(st.close)
@@ -122,7 +125,7 @@ func (st *stage) run(s *script, keys []string, instance string, rest ...any) (an
 // ask: ask <token> <instance>:<seq> [memo] [again] [nowait] [px=ms] [seen=fence]
 func (st *stage) ask(args []string) (any, error) {
 	instance, seq, _ := strings.Cut(args[1], ":")
-	s, keys, first, nowait, lease, seen := askLockScript, st.keys.ofLine(), 1, 0, "30000", "0"
+	s, keys, first, nowait, lease, seen := st.askLock, st.keys.ofLine(), 1, 0, "30000", "0"
 	for _, opt := range args[2:] {
 		name, value, _ := strings.Cut(opt, "=")
 		switch name {
@@ -143,12 +146,12 @@ func (st *stage) ask(args []string) (any, error) {
 
 // leave: leave <instance> all|unclaimed <token>:<seq> ...
 func (st *stage) leave(args []string) (any, error) {
-	rest := []any{flag(args[1] == "all")}
+	rest := []any{asFlag(args[1] == "all")}
 	for _, pair := range args[2:] {
 		token, seq, _ := strings.Cut(pair, ":")
 		rest = append(rest, token, seq)
 	}
-	return st.run(leaveScript, st.keys.ofLine(), args[0], rest...)
+	return st.run(st.leaving, st.keys.ofLine(), args[0], rest...)
 }
 
 // resolve: resolve <instance> <token> <value> [ttl]
@@ -173,7 +176,7 @@ func (st *stage) play(step string) string {
 		instance, _, _ = strings.Cut(f[2], ":")
 		reply, err = st.ask(f[1:])
 	case "release":
-		reply, err = st.run(releaseScript, st.keys.ofLine(), f[1], f[2])
+		reply, err = st.run(st.release, st.keys.ofLine(), f[1], f[2])
 	case "leave":
 		reply, err = st.leave(f[1:])
 	case "resolve":
