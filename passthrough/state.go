@@ -44,7 +44,7 @@ func (l *Lane) settleSilent() (silent int64, reason string) {
 		case l.state.Skip:
 			n, reason = l.whileSkip(h)
 		default:
-			n = l.whileOn(h)
+			n, reason = l.whileOn(h)
 		}
 		if n == 0 || reason != "" {
 			return silent, reason
@@ -58,25 +58,39 @@ func (l *Lane) settleSilent() (silent int64, reason string) {
 }
 
 // whileOn returns how many requests of h have no reply.
-func (l *Lane) whileOn(h *entry) int64 {
+func (l *Lane) whileOn(h *entry) (int64, string) {
 	switch {
 	case h.effect == Empty:
-		return 1
+		return 1, ""
+	case h.effect == Replica:
+		return 0, replication
 	case h.effect != ReplyOff && h.effect != ReplySkip, l.state.Multi, l.state.Subscriber():
-		return 0 // in the latter states CLIENT REPLY is queued or refused
+		return 0, "" // in the latter states CLIENT REPLY is queued or refused
 	}
 	l.state.Off = h.effect == ReplyOff
 	l.state.Skip = h.effect == ReplySkip
-	return 1
+	return 1, ""
 }
+
+// replication is why a lane becomes a pipe at SYNC, PSYNC and REPLCONF: some
+// forms have no reply, others more than a reply.
+const replication = "replication"
 
 // whileOff is whileOn under CLIENT REPLY OFF.
 func (l *Lane) whileOff(h *entry) (int64, string) {
 	switch h.effect {
 	case ReplyOn, Reset:
 		return 0, ""
+	case Replica:
+		return 0, replication
 	case Multi, Monitor:
 		return 0, "MULTI or MONITOR under CLIENT REPLY OFF"
+	case Subscribe, PSubscribe, SSubscribe, Unsubscribe, PUnsubscribe, SUnsubscribe:
+		// Acknowledged all the same, unless refused. A subscriber in RESP2 is
+		// refused CLIENT REPLY ON, in silence.
+		if l.state.RESP == 2 || l.state.Unsure {
+			return 0, "subscriptions under CLIENT REPLY OFF"
+		}
 	case Select, Hello:
 		l.state.Unsure = true
 	}
