@@ -422,7 +422,7 @@ func TestHistoriesCatchBrokenScripts(t *testing.T) {
 		{"fences that are the clock's alone", "math.max(s.n + 1, s.us", "math.min(1, s.us"},
 		{"late comers at the front", "call('RPUSH', QUEUE, a.token)", "call('LPUSH', QUEUE, a.token)"},
 		{"a hold that is handed on without asking who owns it", "if s.owner ~= ARGV[7] then return { 0, rings } end", "if s.owner then return { 0, rings } end"},
-		{"leaves that forget the list", "      call('LREM', QUEUE, 0, token)\n", ""},
+		{"leaves that forget the list", "      call('LREM', QUEUE, 1, token)", ""},
 	} {
 		t.Run(strings.ReplaceAll(broken.name, " ", "_"), func(t *testing.T) {
 			breakIt := func(s *script) *script {

@@ -1,6 +1,9 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Grant is a lock: Token proves ownership, Fence is larger than that of every earlier grant.
 type Grant struct {
@@ -44,7 +47,7 @@ func (e *Engine) obtain(ctx context.Context, c *call) (answer, error) {
 // askOrRefuse serves a caller for whom there is no room to wait if it need not.
 func (e *Engine) askOrRefuse(ctx context.Context, c *call) (answer, error) {
 	a, err := e.askOnce(ctx, c)
-	if err == ErrNotGranted {
+	if errors.Is(err, ErrNotGranted) {
 		err = ErrTooManyWaiters
 	}
 	return a, err

@@ -58,7 +58,7 @@ func refusesCredentials(words string) bool {
 func (r *readiness) check() error {
 	var patience <-chan time.Time
 	for {
-		serves, err, changed := r.state()
+		serves, changed, err := r.state()
 		if serves || err != nil {
 			return err
 		}
@@ -76,14 +76,14 @@ func (r *readiness) check() error {
 }
 
 // state says whether calls can be served, and if not, why or until when that is not known.
-func (r *readiness) state() (serves bool, err error, changed <-chan struct{}) {
+func (r *readiness) state() (serves bool, changed <-chan struct{}, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refusal != "" {
 		err = &UnavailableError{"Redis refuses the proxy's own connection (" + r.refusal +
 			"): set upstream-user and upstream-password"}
 	}
-	return err == nil && r.everUp, err, r.changed
+	return err == nil && r.everUp, r.changed, err
 }
 
 func unreachable() error {

@@ -24,7 +24,7 @@ local CLAIM = 2000 -- ms a hand-off holds before the new owner's own ask claims 
 local GRACE = 30000 -- ms a waiter that can't be rung keeps its place
 local QUEUETTL = 60000 -- ms a line outlives the last ask
 local DAY = 86400000 -- ms a fence outlives the lease
-local CHUNK = 64 -- waiters read at once
+local CHUNK, CHUNKS = 4, 64 -- waiters read at first, and at most, at once: mostly the first two will do
 local REBUILD = 16 -- leaving waiters from which on copying the line beats one LREM each
 local MAXFENCE = 9007199254740992 -- doubles count by ones below it
 
@@ -86,14 +86,14 @@ end
 
 -- walk iterates over the line: token, place (false when it has left the hash).
 local function walk()
-  local from, i, tokens, places = 0, 0, {}, {}
+  local from, i, size, tokens, places = 0, 0, CHUNK, {}, {}
   return function()
     i = i + 1
     if i > #tokens then
-      tokens = call('LRANGE', QUEUE, from, from + CHUNK - 1)
+      tokens = call('LRANGE', QUEUE, from, from + size - 1)
       if #tokens == 0 then return nil end
       places = call('HMGET', WAITING, unpack(tokens))
-      from, i = from + #tokens, 1
+      from, i, size = from + #tokens, 1, math.min(2 * size, CHUNKS)
     end
     return tokens[i], places[i]
   end
@@ -195,7 +195,7 @@ local function settle()
   else
     for _, token in ipairs(drops) do
       call('HDEL', WAITING, token)
-      call('LREM', QUEUE, 0, token)
+      call('LREM', QUEUE, 1, token) -- it is there once, and mostly near the front
     end
   end
   for _, mark in ipairs(marks) do call('HSET', WAITING, mark[1], mark[2]) end
