@@ -301,7 +301,7 @@ type pinger struct {
 }
 
 func (s *session) keepAlive() *pinger {
-	p := &pinger{s: s, every: s.srv.cfg.UpstreamTimeout / 3}
+	p := &pinger{s: s, every: time.Duration(s.srv.upstreamTimeout.Load()) / 3}
 	if p.every > 0 {
 		p.timer = time.AfterFunc(p.every, p.ping)
 	}

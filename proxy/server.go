@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keysmith-proxy/keysmith-proxy/commands"
@@ -31,6 +32,8 @@ type Server struct {
 	ctx    context.Context // ends with commands.ErrShutdown
 	cancel context.CancelCauseFunc
 
+	upstreamTimeout atomic.Int64 // Redis's own timeout, see SetUpstreamTimeout
+
 	mu       sync.Mutex // guards sessions and draining
 	sessions map[*session]struct{}
 	draining bool
@@ -43,15 +46,22 @@ func New(cfg Config) *Server {
 	if cfg.MaxClients == 0 {
 		cfg.MaxClients = defaultMaxClients
 	}
-	if cfg.UpstreamTimeout < 0 {
-		cfg.UpstreamTimeout = defaultUpstreamTimeout
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, sessions: make(map[*session]struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.SetUpstreamTimeout(cfg.UpstreamTimeout)
 	return s
+}
+
+// SetUpstreamTimeout replaces Config.UpstreamTimeout for commands that start to
+// wait from now on; it may have been asked for only after the start.
+func (s *Server) SetUpstreamTimeout(d time.Duration) {
+	if d < 0 {
+		d = defaultUpstreamTimeout
+	}
+	s.upstreamTimeout.Store(int64(d))
 }
 
 // Serve accepts clients until Shutdown, and then returns nil, or until a

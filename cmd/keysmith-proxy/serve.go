@@ -186,6 +186,7 @@ func (d *daemon) tell(ctx context.Context, facts upstreamFacts, missed error) {
 		if facts, err = reachUpstream(ctx, d.cfg, d.probe, d.log, missed); err != nil {
 			return
 		}
+		d.server.SetUpstreamTimeout(facts.timeout)
 	}
 	facts.report(d.cfg, d.maxClients, d.log)
 	d.log.Info("ready; to try it: " + tryIt(d.cfg, d.listeners))
