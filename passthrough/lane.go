@@ -45,6 +45,7 @@ type Lane struct {
 
 	opaque  atomic.Bool
 	closing atomic.Bool
+	piped   chan struct{} // closed when the lane becomes a pipe
 	done    chan struct{} // closed when Run has read its last
 	onPipe  func(reason string)
 }
@@ -61,7 +62,8 @@ type segment struct {
 // unasked goes to owner; onPipe, which may be nil, is told once, and why, if
 // the lane becomes a pipe.
 func NewLane(conn net.Conn, owner Sink, onPipe func(reason string)) *Lane {
-	l := &Lane{conn: conn, out: NewWriter(conn), owner: owner, onPipe: onPipe, done: make(chan struct{})}
+	l := &Lane{conn: conn, out: NewWriter(conn), owner: owner, onPipe: onPipe}
+	l.piped, l.done = make(chan struct{}), make(chan struct{})
 	l.state.RESP = 2
 	return l
 }
@@ -145,7 +147,11 @@ func (l *Lane) Opaque() bool { return l.opaque.Load() }
 // Pipe makes the lane a pipe for the rest of its life: replies are no longer
 // counted and everything read goes to the owner.
 func (l *Lane) Pipe(reason string) {
-	if !l.opaque.Swap(true) && l.onPipe != nil {
+	if l.opaque.Swap(true) {
+		return
+	}
+	close(l.piped)
+	if l.onPipe != nil {
 		l.onPipe(reason)
 	}
 }

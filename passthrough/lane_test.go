@@ -2,6 +2,7 @@ package passthrough
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -93,7 +94,9 @@ const (
 func play(t *testing.T, exchanges []exchange, order int, split func([]byte) [][]byte) *played {
 	t.Helper()
 	p := &played{owner: newRecorder()}
-	p.lane = &Lane{owner: p.owner, onPipe: func(reason string) { p.reason += reason }, state: State{RESP: 2}}
+	here, there := net.Pipe()
+	there.Close()
+	p.lane = NewLane(here, p.owner, func(reason string) { p.reason += reason })
 	var s Scanner
 	b := &Batch{}
 	send := func(request string) {

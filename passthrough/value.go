@@ -148,23 +148,14 @@ func (c *call) Reply(p []byte, answered int64, _ bool) {
 }
 
 // Do sends one command on the lane and waits for its reply, which is returned
-// as ParseReply does; an error reply as an Error. With ErrBroken the command may
-// have run or not.
+// as ParseReply does; an error reply as an Error. With ErrBroken, which is also
+// for a lane that is or becomes a pipe, the command may have run or not.
 func (l *Lane) Do(args ...any) (any, error) {
 	c := &call{done: make(chan struct{})}
 	var b Batch
 	b.AddPlain()
-	if err := l.Send(c, AppendCommand(nil, args...), &b); err != nil {
-		return nil, ErrBroken
-	}
-	select {
-	case <-c.done:
-	case <-l.done:
-		select {
-		case <-c.done:
-		default:
-			return nil, ErrBroken
-		}
+	if err := l.call(c, AppendCommand(nil, args...), &b); err != nil {
+		return nil, err
 	}
 	v, err := ParseReply(c.reply)
 	if e, ok := v.(Error); ok {
@@ -183,13 +174,24 @@ func (l *Lane) SwitchReplies(on bool) error {
 		return l.Send(c, AppendCommand(nil, "CLIENT", "REPLY", "OFF"), &b)
 	}
 	b.add(ReplyOn, 0)
-	if err := l.Send(c, AppendCommand(nil, "CLIENT", "REPLY", "ON"), &b); err != nil {
+	return l.call(c, AppendCommand(nil, "CLIENT", "REPLY", "ON"), &b)
+}
+
+// call sends p, the one request of b, and waits until c has its reply.
+func (l *Lane) call(c *call, p []byte, b *Batch) error {
+	if l.Opaque() || l.Send(c, p, b) != nil {
 		return ErrBroken
 	}
 	select {
 	case <-c.done:
 		return nil
+	case <-l.piped:
 	case <-l.done:
+	}
+	select {
+	case <-c.done:
+		return nil
+	default:
 		return ErrBroken
 	}
 }
