@@ -83,6 +83,8 @@ func New(cfg Config) *Engine {
 		up:      e.inboxUp,
 		down:    e.inboxDown,
 		message: e.inboxMessage,
+		name:    "inbox",
+		log:     e.log,
 	}
 	e.notif = newNotifications(e, cfg.NewClient())
 	return e

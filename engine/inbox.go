@@ -72,15 +72,11 @@ func splitAt(s, length string) (head, tail string, ok bool) {
 }
 
 func (e *Engine) inboxUp(*redis.PubSub) {
-	e.log.Info("subscribed to own inbox", "instance", e.instance)
 	e.ready.up()
 	e.waiters.ringAll(ringSpread)
 }
 
-func (e *Engine) inboxDown(err error) {
-	e.log.Warn("own inbox lost", "error", err)
-	e.ready.down(err)
-}
+func (e *Engine) inboxDown(err error) { e.ready.down(err) }
 
 func (e *Engine) inboxMessage(_, payload string) {
 	b, err := parseBell(payload)

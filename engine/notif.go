@@ -48,6 +48,8 @@ func newNotifications(e *Engine, client *redis.Client) *notifications {
 		down:    n.down,
 		message: n.message,
 		added:   n.added,
+		name:    "memo notifications",
+		log:     e.log,
 	}
 	return n
 }
@@ -140,11 +142,10 @@ func (n *notifications) up(ps *redis.PubSub) {
 	n.nudge()
 }
 
-func (n *notifications) down(err error) {
+func (n *notifications) down(error) {
 	n.mu.Lock()
 	n.current = nil
 	n.mu.Unlock()
-	n.e.log.Warn("memo notifications lost", "error", err)
 }
 
 // added: from now on no message is missed; one before that may have been.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -29,6 +30,22 @@ type subscription struct {
 	down    func(error)                   // lost or refused; more calls follow while it stays so
 	message func(channel, payload string) // a message came
 	added   func(channel string)          // Redis confirmed a further channel; optional
+
+	name string // for the log
+	log  *slog.Logger
+	told string // what the log was last told; only what is new is worth a line
+}
+
+// tell logs a change of state, once.
+func (s *subscription) tell(err error) {
+	switch {
+	case err == nil:
+		s.told = ""
+		s.log.Info("subscribed", "to", s.name, "channel", s.channel)
+	case err.Error() != s.told:
+		s.told = err.Error()
+		s.log.Warn("subscription lost, trying again", "to", s.name, "error", err)
+	}
 }
 
 // run returns when ctx ends.
@@ -40,6 +57,7 @@ func (s *subscription) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		s.tell(err)
 		s.down(err)
 		if time.Since(began) > pingEvery {
 			wait = redialFirst
@@ -89,6 +107,7 @@ func (s *subscription) deliver(ps *redis.PubSub, got any) {
 			return
 		}
 		if got.Channel == s.channel {
+			s.tell(nil)
 			s.up(ps)
 		} else if s.added != nil {
 			s.added(got.Channel)
