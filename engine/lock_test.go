@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -517,5 +519,36 @@ func TestACloseSendsTheDeparturesThatAreDue(t *testing.T) {
 		if n := b.do("LLEN", queue); n != int64(0) {
 			t.Errorf("%d still in line", n)
 		}
+	})
+}
+
+func TestManyClientsOfTwoProxiesNeverHoldAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		const clients, rounds = 8, 20
+		var holders atomic.Int32
+		var lastFence int64 // guarded by the lock itself
+		var all sync.WaitGroup
+		engines := []*Engine{b.engine(), b.engine()}
+		for i := range clients {
+			e, s := engines[i%2], b.session(0)
+			all.Go(func() {
+				for range rounds {
+					g, err := e.Lock(t.Context(), s, Request{Name: name})
+					if err != nil {
+						t.Errorf("lock: %v", err)
+						return
+					}
+					if n := holders.Add(1); n != 1 || g.Fence <= lastFence {
+						t.Errorf("%d holders, fence %d after %d", n, g.Fence, lastFence)
+					}
+					lastFence = g.Fence
+					holders.Add(-1)
+					if ok, err := engines[(i+1)%2].Unlock(t.Context(), s, name, g.Token); !ok || err != nil {
+						t.Errorf("unlock: %v, %v", ok, err)
+					}
+				}
+			})
+		}
+		all.Wait()
 	})
 }

@@ -105,7 +105,7 @@ var scenarios = []struct {
 		{"ask b B:1 again", "granted, ring C:1, owner b"},
 	}, "b [c=l:C:1] {b l:B:1 h}"},
 
-	// H2: nobody claims.
+	// nobody claims
 	{"who does not claim goes back to the front, marked, his proxy suspect, and the next is served", []act{
 		{"live B C", ""},
 		{"ask a A:1", "granted, owner a"},
@@ -149,7 +149,7 @@ var scenarios = []struct {
 		{"ask b B:1 again", "wait first stranger"},
 	}, "stranger [b=l:B:1 c=l:C:1] {}"},
 
-	// H4, H5: reachable or not. The test itself listens by PSUBSCRIBE *.
+	// reachable or not; the test itself listens by PSUBSCRIBE *.
 	{"waiters of a dead proxy are skipped in spite of PSUBSCRIBE *, and keep their place", []act{
 		{"live B C", ""},
 		{"ask a A:1", "granted, owner a"},
@@ -178,7 +178,7 @@ var scenarios = []struct {
 		{"release C c", "1"},
 	}, " [] {}"},
 
-	// H1: attempts.
+	// attempts
 	{"a later call with the same token takes the place over; the older is told to ask and is gone", []act{
 		{"live B C", ""},
 		{"ask a A:1", "granted, owner a"},
