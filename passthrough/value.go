@@ -81,7 +81,10 @@ func parseValue(p []byte) (v any, rest []byte, err error) {
 	default:
 		return parseLong(line[0], text, rest)
 	}
-	return v, rest, err
+	if err != nil {
+		return nil, nil, errReply
+	}
+	return v, rest, nil
 }
 
 // parseLong parses what is announced by a length.
@@ -95,7 +98,7 @@ func parseLong(typ byte, text string, p []byte) (v any, rest []byte, err error) 
 	}
 	switch typ {
 	case '$', '=', '!':
-		if len(p) < n+2 {
+		if len(p)-2 < n {
 			return nil, nil, errReply
 		}
 		s, rest := string(p[:n]), p[n+2:]
