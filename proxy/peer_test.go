@@ -102,13 +102,6 @@ func (p *peer) expectReset() {
 	}
 }
 
-// expectNothingBefore sends ping and wants its answer with nothing before it;
-// so what did not come has not been sent.
-func (p *peer) expectNothingBefore(answer string) {
-	p.t.Helper()
-	p.expect(answer)
-}
-
 func (p *peer) close() { p.conn.Close() }
 
 // finish sends a FIN.

@@ -80,8 +80,18 @@ func (r *rig) dialUpstream(ctx context.Context, redis net.Listener) (net.Conn, e
 	return conn, err
 }
 
-// stop shuts the server down the hard way; it must leave nothing behind.
+// stop ends the test's server and what is left of its lanes.
 func (r *rig) stop() {
+	r.stopNow()
+	close(r.upstreams)
+	for conn := range r.upstreams {
+		conn.Close()
+	}
+}
+
+// stopNow shuts the server down the hard way.
+func (r *rig) stopNow() {
+	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	done := make(chan struct{})
@@ -90,10 +100,6 @@ func (r *rig) stop() {
 		close(done)
 	}()
 	wait(r.t, done, "the server to shut down")
-	close(r.upstreams)
-	for conn := range r.upstreams {
-		conn.Close()
-	}
 }
 
 // dial connects a client.

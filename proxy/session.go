@@ -169,9 +169,9 @@ func (s *session) consume(p []byte) (n int, next passthrough.Next) {
 		s.send(p, nil)
 		return len(p), passthrough.Again
 	case s.lane.Opaque():
-		s.pipe = true
 		s.send(s.unsent(), nil)
 		s.send(p, nil)
+		s.pipe, s.within, s.command = true, false, nil
 		return len(p), passthrough.Again
 	case s.within:
 		return s.collect(p)
