@@ -138,7 +138,7 @@ func (s *session) execute(ctx context.Context, state passthrough.State, args [][
 		return
 	}
 	reply := []byte(nil)
-	if err := s.learn(state); err != nil {
+	if err := s.learn(ctx, state); err != nil {
 		reply = []byte("-" + err.Error() + "\r\n")
 	} else {
 		reply = s.handle(ctx, args)
@@ -146,8 +146,19 @@ func (s *session) execute(ctx context.Context, state passthrough.State, args [][
 	if state.Off {
 		s.lane.SwitchReplies(false)
 	}
-	if !silent {
+	if !silent && !s.orphaned() {
 		s.write(reply)
+	}
+}
+
+// orphaned reports whether Redis was lost while a command of ours ran. Then
+// nobody knows what has run, and no reply is made up for it.
+func (s *session) orphaned() bool {
+	select {
+	case <-s.lane.Done():
+		return true
+	default:
+		return s.unheard.Load()
 	}
 }
 
@@ -159,11 +170,11 @@ func (s *session) handle(ctx context.Context, args [][]byte) []byte {
 
 // learn asks Redis for the database and protocol of the connection, if they may
 // have changed while replies were off.
-func (s *session) learn(state passthrough.State) error {
+func (s *session) learn(ctx context.Context, state passthrough.State) error {
 	if !state.Unsure {
 		return nil
 	}
-	v, err := s.lane.Do("CLIENT", "INFO")
+	v, err := s.Do(ctx, "CLIENT", "INFO")
 	if err != nil {
 		return err
 	}
@@ -195,7 +206,8 @@ func (s *session) vet() {
 	s.vetted = true
 }
 
-// Do sends one command on the client's own lane.
+// Do sends one command on the client's own lane. The session ends if it isn't
+// answered.
 func (s *session) Do(_ context.Context, args ...any) (any, error) {
 	v, err := s.lane.Do(args...)
 	var refused passthrough.Error
@@ -203,6 +215,8 @@ func (s *session) Do(_ context.Context, args ...any) (any, error) {
 		return nil, engine.RedisError(refused)
 	}
 	if err != nil {
+		s.unheard.Store(true)
+		s.lane.Close()
 		return nil, commands.ErrUpstreamLost
 	}
 	return v, nil
@@ -295,13 +309,15 @@ func (w *watch) look() {
 type pinger struct {
 	s     *session
 	every time.Duration
-	mu    sync.Mutex // held during a PING
+	mu    sync.Mutex // held during a PING; guards over and timer
 	over  bool
 	timer *time.Timer
 }
 
 func (s *session) keepAlive() *pinger {
 	p := &pinger{s: s, every: time.Duration(s.srv.upstreamTimeout.Load()) / 3}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.every > 0 {
 		p.timer = time.AfterFunc(p.every, p.ping)
 	}

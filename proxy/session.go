@@ -58,6 +58,7 @@ type session struct {
 	base     time.Time  // read deadline when no one interrupts reading
 	draining atomic.Bool
 	ending   atomic.Bool // the session closes its connections itself
+	unheard  atomic.Bool // Redis didn't answer what a command of ours asked
 
 	idle struct { // for closeIdle only
 		issued, answered int64
