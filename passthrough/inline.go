@@ -1,9 +1,11 @@
 package passthrough
 
-// splitInline splits a line into arguments as sdssplitargs of sds.c does: "…"
-// with \n \r \t \b \a \xHH and \ before any other byte, '…' with \'. It reports
-// false where quotes don't match or a closing quote is followed by a non-space.
-func splitInline(line []byte) (args [][]byte, ok bool) {
+// SplitWords splits an inline request, or a line of a redis.conf, into words as
+// sdssplitargs of sds.c does: blanks separate words, "…" knows \n \r \t \b \a
+// \xHH and takes any other byte behind a backslash as it is, '…' knows only \'.
+// It reports false where quotes don't match or a closing quote is followed by
+// something else than a blank.
+func SplitWords(line []byte) (args [][]byte, ok bool) {
 	i := 0
 	for {
 		for i < len(line) && isSpace(line[i]) {

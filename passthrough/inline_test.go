@@ -45,7 +45,7 @@ func TestInlineRequestsAreSplitAsRedisSplitsThem(t *testing.T) {
 		"'a'\r":                     {"a"},
 		"SET \xff\xfe \"\xc3\x9f\"": {"SET", "\xff\xfe", "\xc3\x9f"},
 	} {
-		args, ok := splitInline([]byte(in))
+		args, ok := SplitWords([]byte(in))
 		if ok != (want != nil) || (ok && fmt.Sprintf("%q", args) != fmt.Sprintf("%q", want)) {
 			t.Errorf("%q: %q, %v; want %q", in, args, ok, want)
 		}

@@ -268,7 +268,7 @@ func (s *Scanner) inline(p []byte, i int, b *Batch) ([]byte, int, status) {
 	if st == short {
 		return s.longInline(p, i, b)
 	}
-	args, ok := splitInline(p[i : i+end])
+	args, ok := SplitWords(p[i : i+end])
 	if !ok {
 		return nil, i, odd
 	}
@@ -413,7 +413,7 @@ func ParseRequest(p []byte) [][]byte {
 		if end < 0 {
 			return nil
 		}
-		args, _ := splitInline(p[:end])
+		args, _ := SplitWords(p[:end])
 		return args
 	}
 	argc, i, st := number(p, 0)

@@ -131,7 +131,7 @@ func referenceInline(p []byte) (args [][]byte, n int, odd bool) {
 		return nil, 0, false
 	}
 	line := bytes.TrimSuffix(p[:eol], []byte("\r"))
-	args, ok := splitInline(line)
+	args, ok := SplitWords(line)
 	return args, eol + 1, !ok
 }
 
