@@ -29,6 +29,7 @@ var errUpstream = commands.ErrUpstreamLost
 // attend runs the command of ours that consume has collected, after all
 // replies in flight and before anything that follows.
 func (s *session) attend() {
+	s.attended.Add(1)
 	s.socket.Spill(true)
 	defer s.socket.Spill(false)
 	ctx, cancel := context.WithCancelCause(s.srv.ctx)

@@ -61,10 +61,11 @@ type session struct {
 	unheard  atomic.Bool // Redis didn't answer what a command of ours asked
 
 	idle struct { // for closeIdle only
-		issued, answered int64
-		since            time.Time
+		issued, answered, attended int64
+		since                      time.Time
 	}
-	sent atomic.Int64 // issued, for other goroutines; kept only with a timeout
+	sent     atomic.Int64 // issued, for other goroutines; kept only with a timeout
+	attended atomic.Int64 // commands of ours
 }
 
 // newSession returns a session for a client's connection, which it owns.
@@ -417,13 +418,14 @@ func (s *session) resumeReading() {
 
 // closeIfIdle closes the client if it has asked nothing for timeout.
 func (s *session) closeIfIdle(now time.Time, timeout time.Duration) {
-	issued, answered := s.sent.Load(), s.answered.Load()
-	if s.idle.since.IsZero() || issued != s.idle.issued || answered != s.idle.answered || issued != answered {
-		s.idle.issued, s.idle.answered, s.idle.since = issued, answered, now
+	issued, answered, attended := s.sent.Load(), s.answered.Load(), s.attended.Load()
+	last := &s.idle
+	if last.since.IsZero() || issued != last.issued || answered != last.answered || attended != last.attended || issued != answered {
+		last.issued, last.answered, last.attended, last.since = issued, answered, attended, now
 		return
 	}
 	lane := s.shared.Load()
-	if lane == nil || lane.Opaque() || s.stop.Load() != nil || now.Sub(s.idle.since) < timeout {
+	if lane == nil || lane.Opaque() || s.stop.Load() != nil || now.Sub(last.since) < timeout {
 		return
 	}
 	if state := lane.State(); !state.Subscribed() && !state.Monitor {

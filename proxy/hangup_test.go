@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/keysmith-proxy/keysmith-proxy/commands"
+)
+
+// A hang-up is noticed while a command waits, whatever stands unread before it.
+// (It is to be noticed within 100 ms; on a loaded machine only that it is noticed
+// can be tested here.)
+func TestHangUpEndsAWaitingCommand(t *testing.T) {
+	const request = "PING\r\n"
+	for name, unread := range map[string]string{
+		"nothing unread":              "",
+		"some requests unread":        strings.Repeat(request, 10),
+		"more unread than is read":    strings.Repeat(request, (readAhead+32<<10)/len(request)),
+		"a large argument in part":    "*2\r\n$4\r\nECHO\r\n$100000\r\n" + strings.Repeat("x", 90<<10),
+		"another waiting command":     resp("KS.WAIT"),
+		"a command of ours half sent": "*2\r\n$7\r\nKS.WAIT\r\n$4\r\nwo",
+	} {
+		for how, hangUp := range map[string]func(*peer){
+			"FIN":   (*peer).finish,
+			"close": (*peer).close,
+			"RST":   (*peer).reset,
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				r := start(t)
+				client, _ := r.pair()
+				client.send(resp("KS.WAIT"))
+				r.began()
+				client.send(unread)
+				hangUp(client)
+				r.endsWith(commands.ErrHangUp)
+			})
+		}
+	}
+}
+
+// The client only takes back its waiting: what need not wait runs, and is
+// answered.
+func TestWhatStandsBehindAWaitingCommandRunsAfterTheFIN(t *testing.T) {
+	r := start(t)
+	client, redis := r.pair()
+	client.send(resp("KS.WAIT") + ping + resp("KS.NOW", "word") + resp("KS.WAIT") + "GET k\r\n")
+	r.began()
+	client.finish()
+	r.endsWith(commands.ErrHangUp)
+	redis.expect(ping)
+	redis.send(pong)
+	r.endsWith(commands.ErrHangUp) // the second did not wait
+	redis.expect("GET k\r\n")
+	if rest, err := redis.end(); rest != "" || err != nil {
+		t.Errorf("redis got %q, %v behind the last request", rest, err)
+	}
+	redis.send(bulk("v"))
+	redis.close()
+	hungUp := "-CAUSE " + commands.ErrHangUp.Error() + "\r\n"
+	client.expect(hungUp + pong + "+word\r\n" + hungUp + bulk("v"))
+	client.expectFIN()
+	r.empty()
+}
+
+// A request that blocks in Redis is left to it at once: it takes the FIN for a
+// disconnect, and what stands behind is dropped, as without us.
+func TestHangUpBehindABlockingRequestReachesRedis(t *testing.T) {
+	r := start(t)
+	client, redis := r.pair()
+	client.send(resp("BLPOP", "k", "0") + resp("KS.WAIT"))
+	redis.expect(resp("BLPOP", "k", "0"))
+	client.finish()
+	if rest, err := redis.end(); rest != "" || err != nil {
+		t.Errorf("redis got %q, %v", rest, err)
+	}
+	redis.close()
+	client.expectFIN()
+	r.empty()
+	select {
+	case <-r.handler.waiting:
+		t.Error("the command behind it was run")
+	default:
+	}
+}
+
+// But a request that does not block is waited for.
+func TestHangUpAtABarrierLetsRepliesInFlightThrough(t *testing.T) {
+	r := start(t)
+	client, redis := r.pair()
+	client.send("GET k\r\n" + resp("KS.NOW"))
+	redis.expect("GET k\r\n")
+	client.finish()
+	redis.send(bulk("v"))
+	client.expect(bulk("v") + "+done\r\n")
+	if rest, err := redis.end(); rest != "" || err != nil {
+		t.Errorf("redis got %q, %v", rest, err)
+	}
+	redis.close()
+	client.expectFIN()
+	r.empty()
+}
+
+func TestLossOfRedisEndsAWaitingCommand(t *testing.T) {
+	for how, end := range map[string]func(*peer){"FIN": (*peer).close, "RST": (*peer).reset} {
+		for name, unread := range map[string]string{"": "", " behind much unread": strings.Repeat(ping, readAhead/len(ping)+1)} {
+			t.Run(how+name, func(t *testing.T) {
+				r := start(t)
+				client, redis := r.pair()
+				client.send(resp("KS.WAIT") + unread)
+				r.began()
+				end(redis)
+				r.endsWith(commands.ErrUpstreamLost)
+				if text, _ := client.end(); text != "" {
+					t.Errorf("client got %q", text)
+				}
+				client.close()
+				r.empty()
+			})
+		}
+	}
+}
+
+// What is read ahead while a command waits is bounded; the rest stays with the
+// client.
+func TestReadAheadIsBounded(t *testing.T) {
+	r := start(t)
+	client, redis := r.pair()
+	client.send(resp("KS.WAIT", "word"))
+	r.began()
+	const size = 64 << 20
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		client.send("*2\r\n$4\r\nECHO\r\n$" + itoa(size) + "\r\n" + strings.Repeat("x", size) + "\r\n")
+	}()
+	eventually(t, "input to be read ahead", func() bool { return hasUnread(r) })
+	select {
+	case <-done:
+		t.Fatalf("%d MB were taken from the client while its command waits", size>>20)
+	default:
+	}
+	r.handler.release <- struct{}{}
+	client.expect("+word\r\n")
+	redis.expect("*2\r\n$4\r\nECHO\r\n$" + itoa(size) + "\r\n")
+	redis.discard(size + 2)
+	wait(t, done, "the client to send all")
+}
+
+// hasUnread reports whether the kernel holds input of the server's only client.
+func hasUnread(r *rig) bool {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	for s := range r.server.sessions {
+		return unread(s.rawConn()) >= 64<<10
+	}
+	return false
+}
