@@ -1,0 +1,71 @@
+# Everything here works on a fresh Debian or Ubuntu with Go; `make` alone lists it.
+
+SHELL := /bin/bash
+BIN   := bin/keysmith-proxy
+
+# The race detector needs a C compiler.
+RACE  := $(shell command -v gcc >/dev/null 2>&1 || [ "$$CI" = true ] && echo -race)
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOFUMPT     := mvdan.cc/gofumpt@v0.9.2
+GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/keysmith-proxy
+	go build -o $(BIN) ./cmd/keysmith-proxy
+
+.PHONY: run
+run: ## run the proxy with an embedded Redis
+	go run ./cmd/keysmith-proxy
+
+.PHONY: deps
+deps: ## install what the tests need: redis-server, and in CI the client libraries' languages
+	@.ci/deps
+
+.PHONY: test
+test: deps ## run all tests, with the race detector, in random order
+	go test $(RACE) -shuffle=on -timeout 15m ./...
+
+.PHONY: lint
+lint: ## formatting, go vet, staticcheck; the import graph is a test (integration/layout)
+	@unformatted=$$(go run $(GOFUMPT) -l .); if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+.PHONY: lint-full
+lint-full: ## golangci-lint with .golangci.yml; its first build takes minutes
+	go run $(GOLANGCI) run
+
+.PHONY: fmt
+fmt: ## format the code
+	go run $(GOFUMPT) -w .
+
+.PHONY: bench
+bench: build deps ## compare direct Redis, the proxy and haproxy in one run
+	go run ./integration/bench -proxy $(BIN)
+
+.PHONY: bench-go
+bench-go: ## the Go benchmarks: framing and relaying, with allocations
+	go test -run '^$$' -bench . -benchmem ./passthrough ./proxy
+
+.PHONY: fuzz
+fuzz: ## run every native fuzz test for FUZZTIME (1m) each
+	@for pkg in ./passthrough ./commands ./cmd/keysmith-proxy; do \
+		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-1m} $$pkg || exit 1; \
+		done; \
+	done
+
+.PHONY: diff-long
+diff-long: deps ## compare random input direct and through the proxy for DIFFTIME (10m)
+	go test -run 'Random' -timeout 0 -v ./integration -args -diff.duration $${DIFFTIME:-10m}
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin integration/clients/node/node_modules

@@ -1,0 +1,2 @@
+// Package layout keeps the shape of the repository: who may import whom.
+package layout
