@@ -233,7 +233,7 @@ func (e *Engine) sendDepartures(ctx context.Context, batches []batch) []error {
 			f.number()
 			e.ringLocal(b.line, f.seqs())
 		} else if !isTransient(err) {
-			e.log.Warn("leave was refused", "error", err)
+			e.log.Warn("leave was refused", "err", err)
 		}
 		errs[i] = err
 	}

@@ -175,7 +175,9 @@ func TestAFullRedisRefusesNewcomersCleanlyAndServesTheLine(t *testing.T) {
 	}
 	b.fill()
 	for _, a := range []act{
-		{"ask e A:3", "error OOM"}, {"ask e A:3 memo", "error OOM"}, {"resolve A a v", "error OOM"},
+		{"ask e A:3", "error OOM"},
+		{"ask e A:3 memo", "error OOM"},
+		{"resolve A a v", "error OOM"},
 		{"ask b B:1 again", "wait first"},
 		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
 		{"ask b B:1 again", "granted"},

@@ -33,8 +33,10 @@ func newStage(t *testing.T, b *backend) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := &stage{b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{},
-		askLock: askLockScript, release: releaseScript, leaving: leaveScript}
+	st := &stage{
+		b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{},
+		askLock: askLockScript, release: releaseScript, leaving: leaveScript,
+	}
 	st.all = b.c.PSubscribe(t.Context(), "*")
 	st.receive(st.all)
 	t.Cleanup(st.close)

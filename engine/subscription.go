@@ -44,7 +44,7 @@ func (s *subscription) tell(err error) {
 		s.log.Info("subscribed", "to", s.name, "channel", s.channel)
 	case err.Error() != s.told:
 		s.told = err.Error()
-		s.log.Warn("subscription lost, trying again", "to", s.name, "error", err)
+		s.log.Warn("subscription lost, trying again", "to", s.name, "err", err)
 	}
 }
 

@@ -240,7 +240,8 @@ func TestLaneFollowsItsConnectionByReplies(t *testing.T) {
 		"RESET of a subscriber":           {[]exchange{{"SUBSCRIBE a\r\n", array("subscribe", "a", ":1")}, {"RESET\r\n", message + "+RESET\r\n"}, {"GET k\r\n", bulk("v")}}, "db0 resp2"},
 		"a reply that looks like a message": {[]exchange{
 			{"SUBSCRIBE a\r\nUNSUBSCRIBE\r\n", array("subscribe", "a", ":1") + array("unsubscribe", "a", ":0")},
-			{"LRANGE l 0 -1\r\n", message}, {"LRANGE l 0 -1\r\n", array("subscribe", "a", ":1")},
+			{"LRANGE l 0 -1\r\n", message},
+			{"LRANGE l 0 -1\r\n", array("subscribe", "a", ":1")},
 		}, "db0 resp2"},
 
 		"SUBSCRIBE in RESP3":            {[]exchange{{"HELLO 3\r\nSUBSCRIBE a b\r\n", hello3 + push("subscribe", "a", ":1") + push("message", "a", "x") + push("subscribe", "b", ":2")}, {"GET k\r\n", push("message", "a", "x") + bulk("v")}}, "db0 resp3 subscribed"},
