@@ -57,14 +57,11 @@ const smallCommand = 1 << 10
 
 // awaitQuiet waits until no reply is in flight, or until they can't be counted.
 // It reports false if the session is over: Redis is lost, or the client hung
-// up (ctx, if given) while Redis may be blocking for it.
+// up (ctx) while Redis may be blocking for it.
 func (s *session) awaitQuiet(ctx context.Context) bool {
 	s.awaited.Store(s.issued)
 	defer s.awaited.Store(-1)
-	var hangUp <-chan struct{}
-	if ctx != nil {
-		hangUp = ctx.Done()
-	}
+	hangUp := ctx.Done()
 	for s.answered.Load() < s.issued && !s.lane.Opaque() {
 		select {
 		case <-s.quiet:

@@ -357,7 +357,7 @@ func (s *session) drain() {
 
 // finishReplies waits for the replies in flight and ends the client's stream.
 func (s *session) finishReplies() {
-	s.awaitQuiet(nil)
+	s.awaitQuiet(context.Background())
 	s.closeWrite()
 	s.conn.SetReadDeadline(time.Now().Add(goodbye))
 	s.reader.Loop(func(p []byte) (int, passthrough.Next) { return len(p), passthrough.Again })

@@ -189,6 +189,10 @@ func (d *daemon) tell(ctx context.Context, facts upstreamFacts, missed error) {
 		d.server.SetUpstreamTimeout(facts.timeout)
 	}
 	facts.report(d.cfg, d.maxClients, d.log)
+	if facts.credentials != nil {
+		d.log.Info("ready, but for KS commands")
+		return
+	}
 	d.log.Info("ready; to try it: " + tryIt(d.cfg, d.listeners))
 }
 
