@@ -6,9 +6,8 @@ BIN   := bin/keysmith-proxy
 # The race detector needs a C compiler.
 RACE  := $(shell command -v gcc >/dev/null 2>&1 || [ "$$CI" = true ] && echo -race)
 
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GOFUMPT     := mvdan.cc/gofumpt@v0.9.2
-GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT  := mvdan.cc/gofumpt@v0.9.2
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
 
@@ -33,13 +32,7 @@ test: deps ## run all tests, with the race detector, in random order
 	go test $(RACE) -shuffle=on -timeout 15m ./...
 
 .PHONY: lint
-lint: ## formatting, go vet, staticcheck; the import graph is a test (integration/layout)
-	@unformatted=$$(go run $(GOFUMPT) -l .); if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
-	go vet ./...
-	go run $(STATICCHECK) ./...
-
-.PHONY: lint-full
-lint-full: ## golangci-lint with .golangci.yml; its first build takes minutes
+lint: ## golangci-lint: formatting, vet, staticcheck, the import graph; its first build takes minutes
 	go run $(GOLANGCI) run
 
 .PHONY: fmt

@@ -188,8 +188,8 @@ func special(e Effect, argc int64, p []byte, i int, b *Batch) status {
 	var args [2][]byte
 	if want := argc - 1; (e == Select && want == 1) || (e == client && want >= 1) {
 		for k := range min(want, 2) {
-			size, next, st := 0, 0, complete
-			if size, next, st = peekBulk(p, i); st == short {
+			size, next, st := peekBulk(p, i)
+			if st == short {
 				return short // of a few bytes: peekBulk takes no long strings
 			}
 			if st != complete {

@@ -1,2 +1,0 @@
-// Package layout keeps the shape of the repository: who may import whom.
-package layout
