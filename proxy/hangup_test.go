@@ -151,7 +151,7 @@ func hasUnread(r *rig) bool {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
 	for s := range r.server.sessions {
-		return unread(s.rawConn()) >= 64<<10
+		return unread(r.t, s.rawConn()) >= 64<<10
 	}
 	return false
 }
