@@ -37,7 +37,7 @@ func shareLane(t *testing.T) *shared {
 }
 
 // connect returns the two ends of a connection.
-func connect(t *testing.T) (a, b net.Conn) {
+func connect(t testing.TB) (a, b net.Conn) {
 	t.Helper()
 	l := listen(t)
 	defer l.Close()

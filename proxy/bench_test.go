@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+)
+
+// BenchmarkSession relays GETs from a client to a peer that answers each
+// pipeline whole; all four ends are in this process.
+func BenchmarkSession(b *testing.B) {
+	for _, n := range []int{1, 16, 100} {
+		b.Run(fmt.Sprint("pipeline=", n), func(b *testing.B) {
+			request, reply := []byte(resp("GET", "key:000000000042")), []byte(bulk("xxxxxxxxxxxxxxxx"))
+			client, stop := served(b, n*len(request), bytes.Repeat(reply, n))
+			requests, buf := bytes.Repeat(request, n), make([]byte, n*len(reply))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := client.Write(requests); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(client, buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/request")
+			stop()
+		})
+	}
+}
+
+// BenchmarkCommand is a command of ours that does nothing, between two GETs.
+func BenchmarkCommand(b *testing.B) {
+	get, reply := resp("GET", "key:000000000042"), bulk("xxxxxxxxxxxxxxxx")
+	client, stop := served(b, len(get), []byte(reply))
+	requests, buf := []byte(get+resp("KS.NOW", "word")+get), make([]byte, len(reply+"+word\r\n"+reply))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := client.Write(requests); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(client, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	stop()
+}
+
+// served connects a client, through a server, to a peer that sends replies for
+// each size bytes that it gets.
+func served(b *testing.B, size int, replies []byte) (client net.Conn, stop func()) {
+	b.Helper()
+	l := listen(b)
+	server := New(Config{
+		Listeners: []Listener{{Listener: l}}, Handler: newScript(),
+		Dial: func(context.Context) (net.Conn, error) {
+			here, there := connect(b)
+			go answerWhole(there, size, replies)
+			return here, nil
+		},
+	})
+	go server.Serve()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return client, func() {
+		client.Close()
+		server.Shutdown(context.Background())
+	}
+}
+
+func answerWhole(conn net.Conn, size int, replies []byte) {
+	defer conn.Close()
+	buf := make([]byte, size)
+	for {
+		if _, err := io.ReadFull(conn, buf); err != nil {
+			return
+		}
+		if _, err := conn.Write(replies); err != nil {
+			return
+		}
+	}
+}
