@@ -83,6 +83,26 @@ func TestHangUpBehindABlockingRequestReachesRedis(t *testing.T) {
 	}
 }
 
+// One that blocked, and was answered, is past: what is in flight now is waited
+// for.
+func TestARequestThatBlockedBlocksNoMoreOnceItIsAnswered(t *testing.T) {
+	s := shareLane(t)
+	one, client := s.session()
+	d := &driven{session: one}
+	d.take(resp("BLPOP", "k", "0") + "GET a\r\n")
+	d.take("GET b\r\n")
+	if !d.blocking {
+		t.Error("BLPOP is in flight, and not taken to block")
+	}
+	s.redis.send("*-1\r\n" + bulk("a") + bulk("b"))
+	client.expect("*-1\r\n" + bulk("a") + bulk("b"))
+	eventually(t, "the replies to be counted", func() bool { return d.answered.Load() == 3 })
+	d.take("GET c\r\n")
+	if d.blocking {
+		t.Error("only GET is in flight, and taken to block")
+	}
+}
+
 // But a request that does not block is waited for.
 func TestHangUpAtABarrierLetsRepliesInFlightThrough(t *testing.T) {
 	r := start(t)

@@ -201,6 +201,9 @@ func (s *session) consume(p []byte) (n int, next passthrough.Next) {
 
 // book counts the requests of the batch as issued.
 func (s *session) book() {
+	if s.blocking && s.answered.Load() == s.issued {
+		s.blocking = false
+	}
 	s.issued += s.batch.Requests()
 	s.blocking = s.blocking || s.batch.Blocking()
 	if s.srv.cfg.Timeout > 0 {
