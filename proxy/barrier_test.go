@@ -289,39 +289,6 @@ func TestBarrierFreesALaneThatIsStuckInWriting(t *testing.T) {
 	client.expect(value[1:] + strings.Repeat(value, gets-1) + "+word\r\n")
 }
 
-// Beyond its bound the spill makes the barrier wait for the client after all.
-func TestSpillIsBounded(t *testing.T) {
-	r := start(t)
-	client, redis := r.pair()
-	const values = 2*maxSpill>>20 + 64
-	value := bulk(strings.Repeat("v", 1<<20))
-	client.send("GET v\r\n" + resp("KS.WAIT", "word"))
-	redis.expect("GET v\r\n")
-	array := "*" + itoa(values) + "\r\n"
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		redis.send(array)
-		for range values {
-			redis.send(value)
-		}
-	}()
-	client.expect(array)
-	select {
-	case <-done:
-		t.Fatal("everything was taken from Redis for a client that does not read")
-	case <-r.handler.waiting:
-		t.Fatal("the command runs before the replies in flight have come")
-	case <-time.After(300 * time.Millisecond): // absence has no event
-	}
-	for range values {
-		client.expect(value)
-	}
-	r.began()
-	r.handler.release <- struct{}{}
-	client.expect("+word\r\n")
-}
-
 // Redis closes idle connections, and to Redis a client that waits is idle.
 func TestLaneOfAWaitingClientIsKeptAlive(t *testing.T) {
 	r := start(t, func(c *Config) { c.UpstreamTimeout = 30 * time.Millisecond })
