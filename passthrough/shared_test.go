@@ -96,24 +96,28 @@ func TestManySendersShareALane(t *testing.T) {
 	go echo(lane.redis.conn)
 	const senders, rounds = 8, 200
 	var all sync.WaitGroup
+	var sinks [senders]*recorder
+	var want [senders]strings.Builder
+	two := batchOf(t, "ECHO x\r\nECHO again\r\n")
 	for i := range senders {
+		sinks[i] = newRecorder()
 		all.Go(func() {
-			sink := newRecorder()
-			var want strings.Builder
 			for j := range rounds {
 				word := fmt.Sprintf("%d-%d", i, j)
-				if err := lane.Send(sink, []byte("ECHO "+word+"\r\nECHO again\r\n"), batchOf(t, "ECHO "+word+"\r\nECHO again\r\n")); err != nil {
+				if err := lane.Send(sinks[i], []byte("ECHO "+word+"\r\nECHO again\r\n"), two); err != nil {
 					t.Error(err)
 				}
-				want.WriteString("+" + word + "\r\n+again\r\n")
-			}
-			sink.await(t, 2*rounds, want.Len())
-			if text, _, _ := sink.got(); text != want.String() {
-				t.Errorf("sender %d got other replies than its own", i)
+				want[i].WriteString("+" + word + "\r\n+again\r\n")
 			}
 		})
 	}
 	all.Wait()
+	for i, sink := range sinks {
+		sink.await(t, 2*rounds, want[i].Len())
+		if text, _, _ := sink.got(); text != want[i].String() {
+			t.Errorf("sender %d got other replies than its own", i)
+		}
+	}
 }
 
 // echo is a Redis that knows ECHO, inline.

@@ -276,11 +276,7 @@ func TestBarrierFreesALaneThatIsStuckInWriting(t *testing.T) {
 	value := bulk(strings.Repeat("v", 1<<20))
 	client.send(strings.Repeat("GET v\r\n", gets))
 	redis.expect(strings.Repeat("GET v\r\n", gets))
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		redis.send(strings.Repeat(value, gets))
-	}()
+	sent := redis.sendAside(strings.Repeat(value, gets))
 	client.expect(value[:1])
 	client.send(resp("KS.WAIT", "word"))
 	r.began()

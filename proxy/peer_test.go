@@ -35,6 +35,17 @@ func (p *peer) send(text string) {
 	}
 }
 
+// sendAside writes text in a goroutine, and tells when all of it is written.
+func (p *peer) sendAside(text string) <-chan struct{} {
+	sent := make(chan struct{})
+	go func() {
+		if _, err := io.WriteString(p.conn, text); err == nil {
+			close(sent)
+		}
+	}()
+	return sent
+}
+
 // expect reads as many bytes as want has and compares them.
 func (p *peer) expect(want string) {
 	p.t.Helper()

@@ -88,7 +88,7 @@ func TestTwoSessionsOnOneLaneGetTheirOwnReplies(t *testing.T) {
 	alice.send("GET c\r\n")
 	s.redis.expect("GET c\r\n")
 	big := bulk(strings.Repeat("b", 3<<20))
-	go s.redis.send(bulk("a") + big + bulk("c"))
+	s.redis.sendAside(bulk("a") + big + bulk("c"))
 	bob.expect(big)
 	alice.expect(bulk("a") + bulk("c"))
 }
