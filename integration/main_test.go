@@ -17,6 +17,8 @@ var (
 		"how long each variant of the random streams runs")
 	diffSeed = flag.Uint64("diff.seed", 0,
 		"seed of the random streams; with -diff.duration=0 exactly this stream runs; 0: a new one each time")
+	diffPatience = flag.Duration("diff.patience", harness.Patience,
+		"how long the proxy may take to show what Redis has shown")
 	large = flag.Bool("large", false, "use the full sizes: values of 512 MB, 4000 idle clients")
 )
 
@@ -74,7 +76,7 @@ func newPair(t testing.TB, direct, proxied *harness.Redis, connect func(testing.
 		direct:   newSide(t, direct, dialer("tcp", direct.Addr)),
 		proxied:  newSide(t, proxied, connect),
 		probe:    probe,
-		patience: harness.Patience / 2,
+		patience: *diffPatience,
 		allowed:  newAllowances(help),
 	}
 }

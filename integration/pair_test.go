@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +31,6 @@ type mismatch struct {
 	at             int // index of the step
 	conn           string
 	direct, behind []byte // compared form of what was received
-	rawBehind      []byte
 	directEnd, end harness.End
 	reason         string
 }
@@ -38,11 +38,10 @@ type mismatch struct {
 func (m *mismatch) String() string {
 	same := commonPrefix(m.direct, m.behind)
 	from := max(0, same-200)
-	return fmt.Sprintf("%s on connection %s at step %d, after %d equal bytes, of which these are the last\n"+
-		"both:    …%q\ndirect:  %s then %v\nproxied: %s then %v\nproxied, unfolded: %s",
+	return fmt.Sprintf("%s on connection %s at step %d, after %d equal bytes\n"+
+		"both:    …%q\ndirect:  %s then %v\nproxied: %s then %v",
 		m.reason, m.conn, m.at, same, m.direct[from:same],
-		abridged(string(m.direct[same:])), m.directEnd,
-		abridged(string(m.behind[same:])), m.end, abridged(string(m.rawBehind)))
+		abridged(string(m.direct[same:])), m.directEnd, abridged(string(m.behind[same:])), m.end)
 }
 
 func commonPrefix(a, b []byte) int {
@@ -73,7 +72,11 @@ func (p *pair) play(t testing.TB, sc scenario) *mismatch {
 		if !p.step(t, st) {
 			continue
 		}
-		if m := p.compare(t, sc, fold); m != nil {
+		names := p.direct.order
+		if st.op == opReply { // Redis is busy, and the others will have their replies after that
+			names = []string{st.conn}
+		}
+		if m := p.compare(t, sc, fold, names); m != nil {
 			m.at = i
 			return m
 		}
@@ -97,7 +100,7 @@ func (p *pair) finish(t testing.TB, sc scenario, fold folding) *mismatch {
 			continue
 		}
 		p.direct.conns[name].AwaitEnd(t)
-		if m := p.compare(t, sc, fold); m != nil {
+		if m := p.compare(t, sc, fold, p.direct.order); m != nil {
 			m.at = len(sc.steps)
 			return m
 		}
@@ -164,8 +167,16 @@ func (p *pair) send(t testing.TB, st step) {
 		sent += len(piece)
 	}
 	if end == harness.Open && written == len(pieces) {
-		p.proxied.awaitInput(t, input+int64(sent-st.unread), b)
+		p.proxied.awaitInput(t, input+int64(sent-ksBytes(st)), b)
 	}
+}
+
+// ksBytes is an upper bound of what the proxy does not pass on of st.
+func ksBytes(st step) int {
+	if st.unread == 0 && strings.Contains(strings.ToUpper(st.data), "KS.") {
+		return len(st.data)
+	}
+	return st.unread
 }
 
 // sendDirect returns how many pieces were written before the end of the connection.
@@ -257,11 +268,11 @@ func (p *pair) untilBusy(t testing.TB, busy bool) {
 	}
 }
 
-// compare waits until every connection has received through the proxy what it
+// compare waits until each of the named connections has received through the proxy what it
 // has received directly.
-func (p *pair) compare(t testing.TB, sc scenario, fold folding) *mismatch {
+func (p *pair) compare(t testing.TB, sc scenario, fold folding, names []string) *mismatch {
 	t.Helper()
-	for _, name := range p.direct.order {
+	for _, name := range names {
 		c, b := p.direct.conns[name], p.proxied.conns[name]
 		if c.gone {
 			continue
@@ -269,7 +280,9 @@ func (p *pair) compare(t testing.TB, sc scenario, fold folding) *mismatch {
 		raw, wantEnd := c.Received()
 		want := fold.direct(raw[c.skip:])
 		b.Await(p.patience, func(got []byte, end harness.End) bool {
-			return end != harness.Open || wantEnd == harness.Open && bytes.Equal(fold.proxied(got[b.skip:]), want)
+			got = got[b.skip:]
+			return end != harness.Open ||
+				wantEnd == harness.Open && fold.ends(got, want) && bytes.Equal(fold.proxied(got), want)
 		})
 		got, end := b.Received()
 		got = got[b.skip:]
@@ -283,7 +296,7 @@ func (p *pair) compare(t testing.TB, sc scenario, fold folding) *mismatch {
 			if bytes.Equal(want, behind) {
 				reason = "different ends"
 			}
-			return &mismatch{conn: name, direct: want, behind: behind, rawBehind: got,
+			return &mismatch{conn: name, direct: want, behind: behind,
 				directEnd: wantEnd, end: end, reason: reason}
 		}
 	}

@@ -158,7 +158,7 @@ func commandNames() []scenario {
 		"a name of 100 bytes":                   command(strings.Repeat("n", 100)),
 		"a name of 100 KB":                      command(strings.Repeat("n", 100<<10), "x") + "PING\r\n",
 		"a name with line ends in it":           command("PI\r\nNG") + "PING\r\n",
-		"a name with a NUL":                     command("PING\x00") + command("KS.HELP\x00") + "PING\r\n",
+		"a name with a NUL":                     command("PING\x00") + command("KS.WELP\x00") + "PING\r\n",
 		"names with blanks":                     command(" PING") + command("PING ") + command("KS.HELP "),
 		"a KS command with many arguments":      command(append([]string{"KS.NOSUCH"}, strings.Fields(strings.Repeat("x ", 200))...)...),
 		"introspection does not know KS":        lines("COMMAND INFO ks.lock", "COMMAND DOCS ks.lock", "COMMAND GETKEYS ks.lock a"),
@@ -204,6 +204,7 @@ func limits() []scenario {
 		admin:          []string{"CONFIG SET client-query-buffer-limit 1048576"},
 		restore:        []string{"CONFIG SET client-query-buffer-limit 1073741824"},
 		closesInFlight: true,
+		withoutKS:      true, // the proxy reads no further while a KS command waits for BLPOP
 	}
 	return append(all, small, queryLimit)
 }
@@ -226,6 +227,7 @@ func unauthenticated() []scenario {
 		single("QUIT without authentication", lines("QUIT", "PING")),
 	}
 	for i := range scenarios {
+		scenarios[i].uncut = true
 		scenarios[i].admin = []string{"CONFIG SET requirepass secret"}
 		scenarios[i].restore = []string{"CONFIG SET requirepass ''"}
 	}
@@ -249,6 +251,7 @@ func httpRequests() []scenario {
 		"zeros":                   strings.Repeat("\x00", 100),
 	} {
 		sc := single(name, data)
+		sc.drops = true
 		if strings.Contains(data, "\x00") {
 			sc.pipes = "a NUL keeps the line from ever being complete"
 		}

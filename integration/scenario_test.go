@@ -21,6 +21,16 @@ type scenario struct {
 	// (it has become a plain pipe, for replies can no longer be counted).
 	pipes string
 
+	// uncut keeps the input in one piece, see heldBack.
+	uncut bool
+
+	// withoutKS says that the scenario means something else with KS commands in it.
+	withoutKS bool
+
+	// drops says that Redis closes without sending replies that it already has,
+	// so that one which the proxy gives itself before would be too many.
+	drops bool
+
 	// closesInFlight says that Redis closes while input is still on its way,
 	// so that FIN or RST is a matter of timing.
 	closesInFlight bool
