@@ -3,10 +3,11 @@
 SHELL := /bin/bash
 BIN   := bin/keysmith-proxy
 
-# The race detector needs a C compiler.
-RACE  := $(shell command -v gcc >/dev/null 2>&1 || [ "$$CI" = true ] && echo -race)
+# The race detector needs a C compiler; .ci/deps installs one in CI.
+RACE  := $(shell command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 || [ "$$CI" = true ] && echo -race)
 
-GOFUMPT  := mvdan.cc/gofumpt@v0.9.2
+# The same gofumpt as this golangci-lint has in it.
+GOFUMPT  := mvdan.cc/gofumpt@v0.12.0
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
@@ -28,8 +29,13 @@ deps: ## install what the tests need: redis-server, and in CI the client librari
 	@.ci/deps
 
 .PHONY: test
-test: deps ## run all tests, with the race detector, in random order
+test: deps ## run all tests, with the race detector if there is a C compiler, in random order
+	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
 	go test $(RACE) -shuffle=on -timeout 15m ./...
+
+.PHONY: race
+race: ## the tests of the packages themselves with the race detector, RACECOUNT (3) times, on 1 and on 4 cores
+	go test -race -shuffle=on -cpu 1,4 -count $${RACECOUNT:-3} ./cmd/... ./commands/... ./engine/... ./passthrough/... ./proxy/...
 
 .PHONY: lint
 lint: ## golangci-lint: formatting, vet, staticcheck, the import graph; its first build takes minutes
@@ -40,18 +46,18 @@ fmt: ## format the code
 	go run $(GOFUMPT) -w .
 
 .PHONY: bench
-bench: build deps ## compare direct Redis, the proxy and haproxy in one run
-	go run ./integration/bench -proxy $(BIN)
+bench: build deps ## compare direct Redis, the proxy and haproxy in one run; BENCHFLAGS="-rounds 5 -clients 1"
+	go run ./integration/bench -proxy $(BIN) $(BENCHFLAGS)
 
 .PHONY: bench-go
 bench-go: ## the Go benchmarks: framing and relaying, with allocations
-	go test -run '^$$' -bench . -benchmem ./passthrough ./proxy
+	go test -run '^$$' -bench . -benchmem ./cmd/... ./commands/... ./engine/... ./passthrough/... ./proxy/...
 
 .PHONY: fuzz
 fuzz: ## run every native fuzz test for FUZZTIME (1m) each
-	@for pkg in ./passthrough ./commands ./cmd/keysmith-proxy; do \
+	@set -e; for pkg in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-			echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-1m} $$pkg || exit 1; \
+			echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-1m} $$pkg; \
 		done; \
 	done
 
