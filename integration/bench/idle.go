@@ -3,11 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -45,20 +48,29 @@ func idleRow(ctx context.Context, w io.Writer, opts options) error {
 	if len(s.paths) == 0 {
 		return nil // not installed
 	}
+	if err := idleOn(ctx, w, s, opts.idle); err != nil {
+		return errors.Join(s.died(), err)
+	}
+	return nil
+}
+
+// idleOn measures the only relay of s with n clients and writes the row.
+func idleOn(ctx context.Context, w io.Writer, s *servers, n int) error {
 	path := s.paths[0]
 	if err := s.admin.Set(ctx, "bulk", strings.Repeat("x", bulk), 0).Err(); err != nil {
 		return err
 	}
 	clients := &crowd{address: address(s.port(path))}
 	defer clients.leave()
-	if err := clients.join(1); err != nil { // so that what the first client causes is in the baseline
+	if err := clients.join(ctx, 1); err != nil { // so that what the first client causes is in the baseline
 		return err
 	}
 	var states [3]memory
+	var err error
 	steps := []func() error{
 		func() error { return nil },
-		func() error { return clients.join(opts.idle) },
-		clients.fetch,
+		func() error { return clients.join(ctx, n) },
+		func() error { return clients.fetch(ctx) },
 	}
 	for i, step := range steps {
 		if err := step(); err != nil {
@@ -68,11 +80,28 @@ func idleRow(ctx context.Context, w io.Writer, opts options) error {
 			return err
 		}
 	}
-	each := func(a, b int64) float64 { return float64(b-a) / 1024 / float64(opts.idle) }
+	each := func(a, b int64) float64 { return float64(b-a) / 1024 / float64(n) }
 	fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", path,
 		megabytes(states[0].rss), megabytes(states[1].rss), each(states[0].rss, states[1].rss),
 		each(states[0].pss, states[1].pss), megabytes(states[2].rss), each(states[0].rss, states[2].rss))
 	return nil
+}
+
+// filesForIdle is how many descriptors a relay takes for the idle clients: two
+// each, and some of its own.
+func (o options) filesForIdle() uint64 { return 2*uint64(o.idle) + 200 }
+
+// mostClients is how many clients are connected at the same time at most.
+func (o options) mostClients() int { return max(o.idle, slices.Max(o.clients)) }
+
+// fileLimit is the hard limit of open files, to which Go and the relays raise
+// the soft one themselves.
+func fileLimit() uint64 {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0
+	}
+	return uint64(l.Max) // signed on some systems
 }
 
 func megabytes(n int64) float64 { return float64(n) / (1 << 20) }
@@ -107,9 +136,10 @@ type crowd struct {
 }
 
 // join adds n clients that are known to be served.
-func (c *crowd) join(n int) error {
+func (c *crowd) join(ctx context.Context, n int) error {
 	for range n {
-		conn, err := net.Dial("tcp", c.address)
+		dialer := net.Dialer{Timeout: 10 * time.Second}
+		conn, err := dialer.DialContext(ctx, "tcp", c.address)
 		if err != nil {
 			return fmt.Errorf("client %d: %w", len(c.conns)+1, err)
 		}
@@ -122,8 +152,11 @@ func (c *crowd) join(n int) error {
 }
 
 // fetch has each client read a value.
-func (c *crowd) fetch() error {
+func (c *crowd) fetch(ctx context.Context) error {
 	for i, conn := range c.conns {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err := exchange(conn, "GET bulk\r\n", len("$16384\r\n")+bulk+2); err != nil {
 			return fmt.Errorf("client %d: %w", i+1, err)
 		}

@@ -1,7 +1,8 @@
 // Command bench measures what the proxy costs: it starts a redis-server, the
-// built keysmith-proxy and, where they are installed, haproxy in TCP mode and
-// twemproxy (nutcracker) on loopback, sends the same load to each in turn, and
-// prints throughput, latency and CPU time per request side by side.
+// built keysmith-proxy and, where it is installed, haproxy in TCP mode (-paths
+// adds twemproxy) on loopback, sends the same load to each in turn, and prints
+// throughput, latency and CPU time per request side by side, then the memory
+// that idle clients take.
 //
 //	go build -o bin/keysmith-proxy ./cmd/keysmith-proxy
 //	go run ./integration/bench -proxy bin/keysmith-proxy
@@ -10,7 +11,8 @@
 // share the cores, so the client must take as little of them as possible and
 // the same on every path: redis-benchmark is one thread of C with an epoll loop
 // and spends under 2 µs per request, where a loader in Go would spend more than
-// the proxy does and collect garbage meanwhile.
+// the proxy does and collect garbage meanwhile. Only the percentiles of a single
+// client are taken by a loader of our own (see latency.go).
 //
 // Absolute figures depend on the machine and on what else it does. Therefore
 // the paths take turns within a round, ratios are taken within a round, and
@@ -19,6 +21,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -36,7 +39,7 @@ import (
 type options struct {
 	binary    string
 	rounds    int
-	scale     float64
+	requests  int
 	clients   []int
 	pipelines []int
 	paths     []string
@@ -52,6 +55,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err = run(ctx, opts)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted; all servers are stopped")
+	}
 	stop()
 	if err != nil {
 		log.Fatal(err)
@@ -62,14 +68,17 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	var o options
 	flags.StringVar(&o.binary, "proxy", "bin/keysmith-proxy", "the proxy to measure")
-	flags.IntVar(&o.rounds, "rounds", 3, "how often each measurement is taken; 0: only memory")
-	flags.Float64Var(&o.scale, "scale", 1, "factor on the number of requests of a measurement")
+	flags.IntVar(&o.rounds, "rounds", 5, "how often each measurement is taken; 0: only memory")
+	flags.IntVar(&o.requests, "requests", 200_000, "requests of a measurement; 5 times as many with pipelining, a tenth with 1 client")
 	flags.IntVar(&o.idle, "idle", 4000, "idle clients to measure memory with; 0: don't")
 	clients := flags.String("clients", "1,50,500", "numbers of clients")
 	pipelines := flags.String("pipelines", "1,16", "requests a client has in flight")
-	paths := flags.String("paths", strings.Join(allPaths, ","), "what to measure")
+	paths := flags.String("paths", "direct,proxy,haproxy", "what to measure; also twemproxy")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if o.rounds < 0 || o.requests < 1000 || o.idle < 0 {
+		return o, errors.New("-rounds and -idle can't be negative, and -requests is at least 1000")
 	}
 	o.paths = strings.Split(*paths, ",")
 	for _, path := range o.paths {
@@ -100,6 +109,11 @@ func numbers(list string) ([]int, error) {
 // run measures load and memory, each on servers of its own.
 func run(ctx context.Context, opts options) error {
 	fmt.Printf("%s/%s, %d cores, load average before the run: %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), loadAverage())
+	if limit := fileLimit(); opts.idle > 0 && limit < opts.filesForIdle() {
+		fmt.Printf("%d idle clients are left out: they need %d open files and the hard limit (ulimit -Hn) is %d\n",
+			opts.idle, opts.filesForIdle(), limit)
+		opts.idle = 0
+	}
 	if opts.rounds > 0 {
 		if err := runLoad(ctx, opts); err != nil {
 			return err

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,16 +16,16 @@ import (
 // A load is one kind of load: so many clients with so many requests in flight each.
 type load struct{ clients, pipeline int }
 
-// requests is how many requests take about two seconds.
-func (l load) requests(scale float64) int {
-	n := 200_000.0
+// requests is how many requests take a second or two, if base of them do with
+// many clients and no pipelining.
+func (l load) requests(base int) int {
 	if l.clients == 1 {
-		n = 40_000
+		base /= 10
 	}
 	if l.pipeline > 1 {
-		n *= min(float64(l.pipeline), 8)
+		base *= 5
 	}
-	return int(n * scale)
+	return base
 }
 
 // A measurement is what one run of a load on one path gave.
@@ -41,12 +43,15 @@ func measureAll(ctx context.Context, s *servers, opts options) (*results, error)
 			r.loads = append(r.loads, load{clients, pipeline})
 		}
 	}
+	if err := s.warmUp(ctx, opts.requests); err != nil {
+		return nil, err
+	}
 	for round := range opts.rounds {
 		for _, l := range r.loads {
 			for _, path := range s.paths {
-				m, err := s.measure(ctx, path, l, opts.scale)
+				m, err := s.measure(ctx, path, l, opts.requests)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %+v: %w", path, l, err)
+					return nil, fmt.Errorf("%s, %+v: %w", path, l, errors.Join(s.died(), err))
 				}
 				key := cell{path, l}
 				r.runs[key] = append(r.runs[key], m)
@@ -57,11 +62,37 @@ func measureAll(ctx context.Context, s *servers, opts options) (*results, error)
 	return r, nil
 }
 
+// warmUp runs one load on each path that no figure is taken of: page faults,
+// the first growth of heaps and buffers and a core at rest are in it.
+func (s *servers) warmUp(ctx context.Context, base int) error {
+	for _, path := range s.paths {
+		if _, err := s.measure(ctx, path, load{clients: 50, pipeline: 1}, base); err != nil {
+			return fmt.Errorf("warm-up, %s: %w", path, errors.Join(s.died(), err))
+		}
+	}
+	return nil
+}
+
+// runTimeout bounds one run of redis-benchmark, which takes seconds.
+const runTimeout = 3 * time.Minute
+
 // measure runs a load on a path. Throughput and CPU time are those between 10 %
 // and 90 % of the requests, so that setting up and tearing down connections is
-// in neither; the percentiles are redis-benchmark's own, of the whole run.
-func (s *servers) measure(ctx context.Context, path string, l load, scale float64) (measurement, error) {
-	n := l.requests(scale)
+// in neither; the percentiles are redis-benchmark's own, of the whole run,
+// except with one client.
+func (s *servers) measure(ctx context.Context, path string, l load, base int) (measurement, error) {
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	defer cancel()
+	m, err := s.runClient(ctx, path, l, l.requests(base))
+	if err == nil && l.clients == 1 {
+		m.p50, m.p99, err = latency(ctx, address(s.port(path)), l.pipeline)
+	}
+	return m, err
+}
+
+func (s *servers) runClient(ctx context.Context, path string, l load, n int) (measurement, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	before, err := s.sample(ctx, path)
 	if err != nil {
 		return measurement{}, err
@@ -74,26 +105,38 @@ func (s *servers) measure(ctx context.Context, path string, l load, scale float6
 		return measurement{}, err
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- client.Wait() }()
-	from, to, err := s.window(ctx, path, before.requests, int64(n), ended)
+	go func() { ended <- client.Wait(); close(ended) }()
+	from, to, err := s.window(ctx, path, before, int64(n), ended)
 	if err != nil {
+		cancel()
+		for range ended { // the client's output is complete once it has ended
+		}
 		return measurement{}, fmt.Errorf("%w: %s%s", err, out.String(), complaints.String())
 	}
+	reported, err := parseReport(out.String())
+	if err != nil {
+		return measurement{}, err
+	}
 	m := from.until(to)
-	m.p50, m.p99, err = percentiles(out.String())
-	return m, err
+	m.p50, m.p99 = reported.p50, reported.p99
+	if from == before { // taken whole: until knows no better than with the start of the client in it
+		m.perSecond = reported.perSecond
+	}
+	return m, nil
 }
 
 // window samples at 10 % and at 90 % of n requests and waits for the client to
-// end. It asks every 20 ms, which costs Redis a few tenths of a percent.
-func (s *servers) window(ctx context.Context, path string, base, n int64, ended <-chan error) (from, to sample, err error) {
+// end. It asks every 20 ms, which costs Redis a few tenths of a percent. A run
+// that is over sooner (a small -requests) is taken whole instead.
+func (s *servers) window(ctx context.Context, path string, before sample, n int64, ended <-chan error) (from, to sample, err error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case err := <-ended:
 			if err == nil && to.requests == 0 {
-				err = fmt.Errorf("%d requests are over before they could be sampled; use a larger -scale", n)
+				from = before
+				to, err = s.sample(ctx, path)
 			}
 			return from, to, err
 		case <-tick.C:
@@ -105,7 +148,7 @@ func (s *servers) window(ctx context.Context, path string, base, n int64, ended 
 		if err != nil {
 			return from, to, err
 		}
-		switch done := now.requests - base; {
+		switch done := now.requests - before.requests; {
 		case from.requests == 0 && done >= n/10:
 			from = now
 		case from.requests > 0 && done >= n/10*9:
@@ -152,25 +195,24 @@ func (s sample) until(t sample) measurement {
 	}
 }
 
-// percentiles finds p50 and p99 in the output of redis-benchmark --csv.
-func percentiles(out string) (p50, p99 float64, err error) {
+// parseReport reads the output of redis-benchmark --csv.
+func parseReport(out string) (m measurement, err error) {
 	rows, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 	if err != nil {
-		return 0, 0, fmt.Errorf("output of redis-benchmark: %w", err)
+		return m, fmt.Errorf("output of redis-benchmark: %w", err)
 	}
 	if len(rows) != 2 {
-		return 0, 0, fmt.Errorf("output of redis-benchmark: %q", out)
+		return m, fmt.Errorf("output of redis-benchmark: %q", out)
 	}
-	for i, column := range rows[0] {
-		switch column {
-		case "p50_latency_ms":
-			p50, err = strconv.ParseFloat(rows[1][i], 64)
-		case "p99_latency_ms":
-			p99, err = strconv.ParseFloat(rows[1][i], 64)
+	columns := map[string]*float64{"rps": &m.perSecond, "p50_latency_ms": &m.p50, "p99_latency_ms": &m.p99}
+	for column, value := range columns {
+		i := slices.Index(rows[0], column)
+		if i < 0 {
+			return m, fmt.Errorf("redis-benchmark reports no %s (it does from 7.0 on): %q", column, out)
 		}
-		if err != nil {
-			return 0, 0, err
+		if *value, err = strconv.ParseFloat(rows[1][i], 64); err != nil {
+			return m, fmt.Errorf("%s of redis-benchmark: %w", column, err)
 		}
 	}
-	return p50, p99, nil
+	return m, nil
 }

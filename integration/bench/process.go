@@ -14,8 +14,11 @@ import (
 // none of the servers here ends threads under load.
 func cpuTime(pid int) (time.Duration, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("CPU time of process %d: no schedstat (needs Linux)", pid)
+	if err != nil {
+		return 0, err
+	}
+	if len(files) == 0 {
+		return 0, fmt.Errorf("no CPU time of process %d: it has ended, or /proc has no schedstat (only Linux does)", pid)
 	}
 	var sum time.Duration
 	for _, file := range files {

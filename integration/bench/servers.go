@@ -20,6 +20,9 @@ import (
 // allPaths are the ways to Redis, in the order in which they are measured.
 var allPaths = []string{"direct", "proxy", "haproxy", "twemproxy"}
 
+// key is what redis-benchmark -t get asks for.
+const key = "key:__rand_int__"
+
 // A server is a process that the load goes to.
 type server struct {
 	cmd   *exec.Cmd
@@ -73,7 +76,7 @@ func (s *servers) start(ctx context.Context, opts options) (err error) {
 		s.relays[path] = relay
 		s.paths = append(s.paths, path)
 	}
-	return s.admin.Set(ctx, "key:__rand_int__", "xxx", 0).Err()
+	return s.admin.Set(ctx, key, "xxx", 0).Err()
 }
 
 // relay says how to start what is in front of Redis on a path. All get one
@@ -84,10 +87,10 @@ func (s *servers) relay(path string, port int, opts options) (program string, ar
 	case "proxy":
 		return opts.binary, []string{
 			"--port", strconv.Itoa(port), "--bind", "127.0.0.1",
-			"--upstream", "redis://" + address(s.redis.port), "--loglevel", "warning",
+			"--upstream", "redis://" + address(s.redis.port), "--maxclients", "9000", "--loglevel", "warning",
 		}, nil
 	case "haproxy":
-		config, err := s.writeFile("haproxy.cfg", fmt.Sprintf(haproxyConfig, port, s.redis.port))
+		config, err := s.writeFile("haproxy.cfg", fmt.Sprintf(haproxyConfig, opts.mostClients()+100, port, s.redis.port))
 		return findSystem("haproxy"), []string{"-db", "-f", config}, err
 	default:
 		config, err := s.writeFile("nutcracker.yml", fmt.Sprintf(twemproxyConfig, port, s.redis.port))
@@ -98,7 +101,7 @@ func (s *servers) relay(path string, port int, opts options) (program string, ar
 const haproxyConfig = `
 global
     nbthread 1
-    maxconn 9000
+    maxconn %d
 defaults
     mode tcp
     timeout connect 5s
@@ -156,7 +159,7 @@ func startServer(ctx context.Context, command func(port int) (string, []string, 
 
 func (s *server) awaitListening(program string) error {
 	for range 1000 {
-		conn, err := net.Dial("tcp", address(s.port))
+		conn, err := net.DialTimeout("tcp", address(s.port), time.Second)
 		if err == nil {
 			return conn.Close()
 		}
@@ -191,6 +194,41 @@ func (s *servers) stop() {
 		s.redis.stop()
 	}
 	os.RemoveAll(s.dir)
+}
+
+// died names the servers that have ended by themselves, with what they said
+// last; nil if all of them run. It is for finding the cause of an error: the
+// end of a connection may be seen before that of the process, so it waits a bit.
+func (s *servers) died() error {
+	grace, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	var all error
+	report := func(name string, one *server) {
+		if one.hasEnded(grace) {
+			text := one.log.String()
+			all = errors.Join(all, fmt.Errorf("%s has died (%v): %s", name, one.cmd.ProcessState, text[max(0, len(text)-2000):]))
+		}
+	}
+	report("redis-server", s.redis)
+	for path, relay := range s.relays {
+		report(path, relay)
+	}
+	return all
+}
+
+// hasEnded waits for the end of the process as long as ctx allows.
+func (s *server) hasEnded(ctx context.Context) bool {
+	select {
+	case <-s.ended:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // port is where the load of a path goes.
