@@ -26,7 +26,8 @@ type rig struct {
 	t         *testing.T
 	server    *Server
 	addr      string
-	upstreams chan net.Conn
+	redis     net.Listener
+	upstreams chan net.Conn // closed when redis is
 	handler   *script
 	log       *logBuffer
 	served    chan error
@@ -39,13 +40,16 @@ func start(t *testing.T, options ...func(*Config)) *rig {
 		t: t, upstreams: make(chan net.Conn, 64), handler: newScript(), log: &logBuffer{}, served: make(chan error, 1),
 	}
 	redis, clients := listen(t), listen(t)
-	t.Cleanup(func() { redis.Close() })
-	r.addr = clients.Addr().String()
+	r.redis, r.addr = redis, clients.Addr().String()
+	go r.acceptLanes()
 	cfg := Config{
 		Listeners: []Listener{{Listener: clients}},
-		Dial:      func(ctx context.Context) (net.Conn, error) { return r.dialUpstream(ctx, redis) },
-		Handler:   r.handler,
-		Logger:    slog.New(slog.NewTextHandler(r.log, nil)),
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", redis.Addr().String())
+		},
+		Handler: r.handler,
+		Logger:  slog.New(slog.NewTextHandler(r.log, nil)),
 	}
 	for _, o := range options {
 		o(&cfg)
@@ -65,25 +69,22 @@ func listen(t testing.TB) net.Listener {
 	return l
 }
 
-// dialUpstream connects to the test's own listener, one at a time.
-func (r *rig) dialUpstream(ctx context.Context, redis net.Listener) (net.Conn, error) {
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		conn, _ := redis.Accept()
-		accepted <- conn
-	}()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", redis.Addr().String())
-	if err == nil {
-		r.upstreams <- <-accepted
+// acceptLanes takes Redis's ends of the lanes.
+func (r *rig) acceptLanes() {
+	defer close(r.upstreams)
+	for {
+		conn, err := r.redis.Accept()
+		if err != nil {
+			return
+		}
+		r.upstreams <- conn
 	}
-	return conn, err
 }
 
 // stop ends the test's server and what is left of its lanes.
 func (r *rig) stop() {
 	r.stopNow()
-	close(r.upstreams)
+	r.redis.Close()
 	for conn := range r.upstreams {
 		conn.Close()
 	}
