@@ -1,11 +1,14 @@
 package passthrough
 
+import "bytes"
+
 // SplitWords splits an inline request, or a line of a redis.conf, into words as
 // sdssplitargs of sds.c does: blanks separate words, "…" knows \n \r \t \b \a
 // \xHH and takes any other byte behind a backslash as it is, '…' knows only \'.
 // It reports false where quotes don't match or a closing quote is followed by
-// something else than a blank.
+// something else than a blank. As a C string, the line ends at a NUL.
 func SplitWords(line []byte) (args [][]byte, ok bool) {
+	line, _, _ = bytes.Cut(line, []byte{0})
 	i := 0
 	for {
 		for i < len(line) && isSpace(line[i]) {
@@ -28,7 +31,7 @@ func inlineArg(line []byte, i int) ([]byte, int, bool) {
 	for i < len(line) {
 		var ok bool
 		switch c := line[i]; c {
-		case ' ', '\n', '\r', '\t', 0:
+		case ' ', '\n', '\r', '\t':
 			return arg, i, true
 		case '"':
 			if arg, i, ok = doubleQuoted(line, i+1, arg); !ok {

@@ -30,7 +30,7 @@ func TestWordsAreSplitAsRedisSplitsThem(t *testing.T) {
 		{`a "b\`, nil},
 		{`a 'b\'`, nil},
 		{`a "b\"`, nil},
-		{"a\x00b", []string{"a", "b"}},
+		{"a\x00b", []string{"a"}}, // as a C string, it ends there
 		{`a # b`, []string{"a", "#", "b"}},
 	} {
 		got, err := splitWords(tt.line)
