@@ -214,6 +214,7 @@ func TestCommandBehindQuitIsNotRun(t *testing.T) {
 	redis.close()
 	client.expect("+OK\r\n")
 	client.expectFIN()
+	client.close()
 	r.empty()
 	select {
 	case <-r.handler.waiting:

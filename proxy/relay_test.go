@@ -44,6 +44,7 @@ func TestWhatRedisSaysFirstIsPassedOn(t *testing.T) {
 	if text, _ := client.end(); text != "-ERR max number of clients reached\r\n" {
 		t.Errorf("client got %q", text)
 	}
+	client.close()
 	r.empty()
 }
 
