@@ -181,9 +181,9 @@ func (l *Lane) feed(p []byte) {
 	}
 	l.mu.Lock()
 	reason := l.split(p)
-	// With requests in flight, a server that closes without having read them
-	// resets the connection.
-	l.calm = reason == "" && !l.begun && !l.unruly && l.owed.head() == nil
+	// A server that closes without having read requests in flight, or what
+	// follows a protocol error, resets the connection.
+	l.calm = reason == "" && !l.begun && !l.unruly && l.owed.head() == nil && l.frames.top != '-'
 	l.mu.Unlock()
 	if reason != "" {
 		l.Pipe(reason)

@@ -341,11 +341,11 @@ func number(p []byte, i int) (n int64, next int, st status) {
 		if d > 9 {
 			break
 		}
-		n = n*10 + int64(d)
+		n = n*10 - int64(d) // negative, as LLONG_MIN has no counterpart
 	}
 	digits := j - first
-	if digits > 18 {
-		return 0, i, odd
+	if digits > 19 || n > 0 {
+		return 0, i, odd // beyond 64 bits: wrapped around
 	}
 	if j == len(p) {
 		return 0, i, short
@@ -356,8 +356,11 @@ func number(p []byte, i int) (n int64, next int, st status) {
 	if j+2 > len(p) {
 		return 0, i, short
 	}
-	if negative {
+	if !negative {
 		n = -n
+	}
+	if !negative && n < 0 {
+		return 0, i, odd // LLONG_MAX + 1
 	}
 	return n, j + 2, complete
 }
@@ -371,7 +374,7 @@ func bulkHeader(p []byte, i int) (size int64, next int, st status) {
 		return 0, i, odd
 	}
 	size, next, st = number(p, i)
-	if st == complete && size < 0 {
+	if st == complete && (size < 0 || size > math.MaxInt64-2) {
 		return 0, i, odd
 	}
 	return size, next, st

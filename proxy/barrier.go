@@ -42,11 +42,14 @@ func (s *session) attend() {
 		return
 	}
 	s.blocking = false
-	if s.within {
-		s.vet()
+	args := passthrough.ParseRequest(s.command) // nil while it is not complete
+	if !s.vetted && (s.within || oversize(args)) && !s.vet() {
 		return
 	}
-	s.dispatch(ctx)
+	if s.within {
+		return
+	}
+	s.dispatch(ctx, args)
 	if cap(s.command) > smallCommand {
 		s.command = nil
 	}
@@ -82,9 +85,8 @@ func (s *session) awaitQuiet(ctx context.Context) bool {
 
 // dispatch answers the collected command where it can be run, and leaves it to
 // Redis where the connection is in a state in which Redis would not run it.
-func (s *session) dispatch(ctx context.Context) {
+func (s *session) dispatch(ctx context.Context, args [][]byte) {
 	state := s.lane.State()
-	args := passthrough.ParseRequest(s.command)
 	switch {
 	case s.lane.Opaque():
 		s.pipe = true
@@ -190,18 +192,33 @@ func (s *session) learn(ctx context.Context, state passthrough.State) error {
 	return nil
 }
 
+// oversize reports whether Redis would refuse the request of a client that is not
+// authenticated for its size (authRequired in networking.c).
+func oversize(args [][]byte) bool {
+	if len(args) > 10 {
+		return true
+	}
+	for _, arg := range args {
+		if len(arg) > 16<<10 {
+			return true
+		}
+	}
+	return false
+}
+
 // vet finds out whether a client that sends a large command is authenticated.
-// If not, Redis refuses the command in its own words, as soon as it sees its size.
-func (s *session) vet() {
-	if state := s.lane.State(); s.lane.Opaque() || state.Multi || state.Monitor || state.Off || state.Skip || state.Subscriber() {
-		s.vetted = true // it got there authenticated; and a PING would not come back to us
-		return
-	}
-	if _, err := s.lane.Do("PING"); err != nil && strings.HasPrefix(err.Error(), "NOAUTH") {
-		s.becomePipe("a large command before authentication", s.command)
-		return
-	}
+// If not, it reports false: Redis refuses the command in its own words, as soon
+// as it sees its size.
+func (s *session) vet() bool {
 	s.vetted = true
+	if state := s.lane.State(); s.lane.Opaque() || state.Multi || state.Monitor || state.Off || state.Skip || state.Subscriber() {
+		return true // it got there authenticated; and a PING would not come back to us
+	}
+	if _, err := s.lane.Do("PING"); err == nil || !strings.HasPrefix(err.Error(), "NOAUTH") {
+		return true
+	}
+	s.becomePipe("a large command before authentication", s.command)
+	return false
 }
 
 // Do sends one command on the client's own lane. The session ends if it isn't
