@@ -86,7 +86,7 @@ func (f *frames) text(p []byte) (n int, end, ok bool) {
 	}
 	f.inLine = false
 	line := p[:eol+1]
-	if len(f.line) > 0 || f.keep {
+	if len(f.line) > 0 || f.keep || f.typ == '-' {
 		f.rememberLine(line)
 		line = f.line
 	}
@@ -175,7 +175,7 @@ func (f *frames) finish(extra bool) bool {
 }
 
 func (f *frames) rememberLine(p []byte) {
-	if f.keep || f.typ != '+' && f.typ != '-' {
+	if f.keep || f.typ != '+' {
 		f.line = append(f.line, p[:min(len(p), maxLine-len(f.line))]...)
 	}
 }

@@ -132,6 +132,9 @@ func (l *Lane) endFrame() (answered int64, reason string) {
 	if h == nil {
 		return 0, "Redis said something unasked"
 	}
+	if f.top == '-' && f.is("-ERR Protocol error") {
+		return 1, "Redis closes the connection after a protocol error"
+	}
 	if reason := l.apply(h); reason != "" {
 		return 1, reason
 	}
