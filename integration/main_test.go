@@ -92,12 +92,4 @@ func (p *pair) check(t *testing.T, scenarios []scenario) {
 	}
 }
 
-// inputSize counts what a scenario sends.
-func inputSize(sc scenario) (bytes int) {
-	for _, st := range sc.steps {
-		bytes += len(st.data)
-	}
-	return bytes
-}
-
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/(1<<20)) }

@@ -138,11 +138,7 @@ func lineEnds() []scenario {
 		"an inline request cut off":                           "PING\r\nPIN",
 		"an inline KS command cut off":                        "PING\r\nKS.HEL",
 	} {
-		sc := single(name, data)
-		if strings.Contains(name, "cut off") {
-			sc.steps[0].unread = len(data) - len("PING\r\n")
-		}
-		all = append(all, sc)
+		all = append(all, single(name, data))
 	}
 	return all
 }
@@ -176,7 +172,6 @@ func limits() []scenario {
 	args := append([]string{"DEL"}, strings.Fields(strings.Repeat("k ", 20000))...)
 	exact := single("one byte more than 64 KB without a line end", strings.Repeat("x", 64<<10)+"y")
 	exact.steps[0].cuts = []int{64 << 10}
-	exact.steps[0].unread = 1
 	tooLong := func(name, prefix string) scenario {
 		sc := single(name, prefix+strings.Repeat("1", 70000))
 		sc.closesInFlight = true

@@ -45,9 +45,6 @@ type step struct {
 	// until is part of the reply that a command which takes its time, or one
 	// behind it, will have given; empty: nothing in data takes time.
 	until string
-	// unread is the number of bytes at the end of data that the proxy need not
-	// pass on: KS commands, and a request that is not complete.
-	unread int
 }
 
 type op int

@@ -41,6 +41,8 @@ type client struct {
 	id   string // its CLIENT ID, where the scenario uses it
 	skip int    // bytes at the beginning that are the test's own business
 	gone bool   // closed or reset by the scenario
+	// ksSent: a KS command was sent on it, through the proxy.
+	ksSent bool
 }
 
 func newSide(t testing.TB, redis *harness.Redis, connect func(testing.TB) *harness.Conn) *side {

@@ -73,7 +73,6 @@ func (sc scenario) withBarriers() scenario {
 	sc.steps = slices.Clone(sc.steps)
 	for i := range sc.steps {
 		if st := &sc.steps[i]; st.op == opSend {
-			st.unread += 2*len(ksHelp) + ksBytes(*st)
 			st.data += ksHelp
 			if !sc.drops {
 				st.data = ksHelp + st.data
