@@ -60,8 +60,8 @@ func (l *Lane) settleSilent() (silent int64, reason string) {
 // whileOn returns how many requests of h have no reply.
 func (l *Lane) whileOn(h *entry) (int64, string) {
 	switch {
-	case h.effect == Empty:
-		return 1, ""
+	case h.effect == Empty, h.effect == Monitor && l.state.Monitor:
+		return 1, "" // Redis ignores both
 	case h.effect == Replica:
 		return 0, replication
 	case h.effect != ReplyOff && h.effect != ReplySkip, l.state.Multi, l.state.Subscriber():

@@ -41,7 +41,9 @@ func (s *session) attend() {
 	if !s.awaitQuiet(ctx) {
 		return
 	}
-	s.blocking = false
+	if !s.lane.State().Off { // else nobody knows whether Redis is still blocking
+		s.blocking = false
+	}
 	args := passthrough.ParseRequest(s.command) // nil while it is not complete
 	if !s.vetted && (s.within || oversize(args)) && !s.vet() {
 		return
@@ -134,7 +136,7 @@ func (s *session) write(reply []byte) {
 // execute runs the command with replies from Redis switched on.
 func (s *session) execute(ctx context.Context, state passthrough.State, args [][]byte) {
 	silent := state.Off || state.Skip
-	if silent && s.lane.SwitchReplies(true) != nil {
+	if silent && !s.switchOn(ctx) {
 		return
 	}
 	reply := []byte(nil)
@@ -149,6 +151,17 @@ func (s *session) execute(ctx context.Context, state passthrough.State, args [][
 	if !silent && !s.orphaned() {
 		s.write(reply)
 	}
+}
+
+// switchOn switches Redis's replies on, which takes as long as Redis blocks for
+// what was sent while they were off. A client that hangs up meanwhile is gone
+// for Redis, too.
+func (s *session) switchOn(ctx context.Context) bool {
+	if s.blocking {
+		defer context.AfterFunc(ctx, func() { s.lane.CloseWrite() })()
+	}
+	s.blocking = s.lane.SwitchReplies(true) != nil
+	return !s.blocking
 }
 
 // orphaned reports whether Redis was lost while a command of ours ran. Then
