@@ -81,15 +81,4 @@ func newPair(t testing.TB, direct, proxied *harness.Redis, connect func(testing.
 	}
 }
 
-// check runs each scenario and reports every difference.
-func (p *pair) check(t *testing.T, scenarios []scenario) {
-	for _, sc := range scenarios {
-		t.Run(sc.name, func(t *testing.T) {
-			if m := p.run(t, sc); m != nil {
-				t.Errorf("%v\nscenario:\n%v", m, sc)
-			}
-		})
-	}
-}
-
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/(1<<20)) }

@@ -306,8 +306,10 @@ func (p *pair) compare(t testing.TB, sc scenario, fold folding, names []string) 
 			if bytes.Equal(want, behind) {
 				reason = "different ends"
 			}
-			return &mismatch{conn: name, direct: want, behind: behind,
-				directEnd: wantEnd, end: end, reason: reason}
+			return &mismatch{
+				conn: name, direct: want, behind: behind,
+				directEnd: wantEnd, end: end, reason: reason,
+			}
 		}
 	}
 	return nil

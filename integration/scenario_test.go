@@ -78,19 +78,11 @@ func send(conn string, data ...string) step {
 	return step{op: opSend, conn: conn, data: strings.Join(data, "")}
 }
 
-// sendUntil is for commands that block: the step ends when until was received.
-func sendUntil(conn, until string, data ...string) step {
-	st := send(conn, data...)
-	st.until = until
-	return st
-}
-
 func sendLast(conn, data string) step { return step{op: opLast, conn: conn, data: data} }
 func fire(conn, data string) step     { return step{op: opFire, conn: conn, data: data} }
 func sendBusy(conn, data string) step { return step{op: opReply, conn: conn, data: data} }
 func halfClose(conn string) step      { return step{op: opHalfClose, conn: conn} }
 func reset(conn string) step          { return step{op: opReset, conn: conn} }
-func awaitEnd(conn string) step       { return step{op: opEnd, conn: conn} }
 func admin(commandLine string) step   { return step{op: opAdmin, data: commandLine} }
 func untilBusy() step                 { return step{op: opBusy} }
 func untilIdle() step                 { return step{op: opIdle} }
