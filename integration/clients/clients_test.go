@@ -15,8 +15,9 @@ import (
 
 // A library is a client library, or a way of using one.
 type library struct {
-	name  string
-	cases []string // all of these must be reported, in any order
+	name    string
+	threads int      // of the proxy that it talks to
+	cases   []string // all of these must be reported, in any order
 	// run reports each case as a subtest through on.report. It skips t when the
 	// library is not there.
 	run func(t *testing.T, on *server)
@@ -34,18 +35,18 @@ var (
 )
 
 var libraries = []library{
-	{"go-redis RESP2", everyday, goRedis(2)},
-	{"go-redis RESP3", everyday, goRedis(3)},
-	{"ioredis RESP2", everyday, node("ioredis.mjs", 2)},
-	{"ioredis RESP3", everyday, node("ioredis.mjs", 3)},
-	{"node-redis RESP2", everyday, node("node-redis.mjs", 2)},
-	{"node-redis RESP3", everyday, node("node-redis.mjs", 3)},
-	{"BullMQ", []string{
+	{"go-redis RESP2", 1, everyday, goRedis(2)},
+	{"go-redis RESP3", 4, everyday, goRedis(3)},
+	{"ioredis RESP2", 4, everyday, node("ioredis.mjs", 2)},
+	{"ioredis RESP3", 1, everyday, node("ioredis.mjs", 3)},
+	{"node-redis RESP2", 1, everyday, node("node-redis.mjs", 2)},
+	{"node-redis RESP3", 4, everyday, node("node-redis.mjs", 3)},
+	{"BullMQ", 4, []string{
 		"setup", "jobs-once", "delayed", "retried", "priority", "flow", "killed", "restart", "ks-lock", "ks-memo",
 	}, node("bullmq.mjs", 3)},
-	{"redis-py", everyday, python("redis_py.py")},
-	{"redis-cli RESP2", slices.Concat(everyday, []string{"monitor", "replica"}), redisCLI(2)},
-	{"redis-cli RESP3", slices.Concat(everyday, []string{"monitor", "replica"}), redisCLI(3)},
+	{"redis-py", 1, everyday, python("redis_py.py")},
+	{"redis-cli RESP2", 4, slices.Concat(everyday, []string{"monitor", "replica"}), redisCLI(2)},
+	{"redis-cli RESP3", 1, slices.Concat(everyday, []string{"monitor", "replica"}), redisCLI(3)},
 }
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
@@ -57,7 +58,7 @@ func TestLibrariesDoNotNoticeTheProxy(t *testing.T) {
 			t.Run(l.name, func(t *testing.T) {
 				t.Parallel()
 				t.Run("direct", func(t *testing.T) { l.check(t, startDirect(t), &results) })
-				t.Run("proxy", func(t *testing.T) { l.check(t, startProxied(t), &results) })
+				t.Run("proxy", func(t *testing.T) { l.check(t, startProxied(t, l.threads), &results) })
 			})
 		}
 	})
@@ -100,9 +101,9 @@ func startDirect(t *testing.T) *server {
 	return &server{redis: redis, addr: redis.Addr, port: redis.Port, restart: func() { restart(t, redis) }}
 }
 
-func startProxied(t *testing.T) *server {
+func startProxied(t *testing.T, threads int) *server {
 	s := startDirect(t)
-	proxy := harness.StartProxy(t, s.redis)
+	proxy := harness.StartProxyWith(t, harness.ProxyOptions{Upstream: s.redis.URL(), Threads: threads})
 	s.addr, s.port, s.ks = proxy.Addr, proxy.Port, true
 	return s
 }
