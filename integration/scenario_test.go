@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -34,6 +35,13 @@ type scenario struct {
 	// closesInFlight says that Redis closes while input is still on its way,
 	// so that FIN or RST is a matter of timing.
 	closesInFlight bool
+}
+
+// contains reports whether a client sends word, in any case.
+func (sc scenario) contains(word string) bool {
+	return slices.ContainsFunc(sc.steps, func(st step) bool {
+		return strings.Contains(strings.ToUpper(st.data), word)
+	})
 }
 
 // step is one thing that happens on one connection.
