@@ -35,8 +35,13 @@ func (s *testSession) Do(_ context.Context, args ...any) (any, error) {
 	}
 	return reply, err
 }
-func (s *testSession) DB() int   { return 0 }
-func (s *testSession) RESP() int { return s.resp }
+func (s *testSession) DB() int             { return 0 }
+func (s *testSession) RESP() int           { return s.resp }
+func (s *testSession) Push(...string) bool { return false }
+
+func (s *testSession) Peer(context.Context) (engine.Peer, error) {
+	return engine.Peer{Addr: "192.0.2.1:1", Name: "test"}, nil
+}
 
 // fixture is a table on an engine on a miniredis.
 type fixture struct {
@@ -93,10 +98,14 @@ func pattern(want string) *regexp.Regexp {
 func TestRepliesAndErrors(t *testing.T) {
 	rows := []struct{ line, want string }{
 		{"KS.LOCK", "-ERR wrong number of arguments for 'ks.lock' command\r\n"},
-		{"KS.UNLOCK n", "-ERR wrong number of arguments for 'ks.unlock' command\r\n"},
+		{"KS.UNLOCK", "-ERR wrong number of arguments for 'ks.unlock' command\r\n"},
 		{"KS.UNLOCK n t x", "-ERR wrong number of arguments for 'ks.unlock' command\r\n"},
 		{"Ks.Memo", "-ERR wrong number of arguments for 'ks.memo' command\r\n"},
 		{"KS.RESOLVE n t", "-ERR wrong number of arguments for 'ks.resolve' command\r\n"},
+		{"KS.EXTEND n t PX", "-ERR wrong number of arguments for 'ks.extend' command\r\n"},
+		{"KS.STATUS", "-ERR wrong number of arguments for 'ks.status' command\r\n"},
+		{"KS.STATUS n x", "-ERR wrong number of arguments for 'ks.status' command\r\n"},
+		{"KS.REJECT n t", "-ERR wrong number of arguments for 'ks.reject' command\r\n"},
 		{"KS.HELP x", "-ERR wrong number of arguments for 'ks.help' command\r\n"},
 
 		{"KS.LOCK free", "*2\r\nTOKEN\r\nFENCE\r\n"},
@@ -113,8 +122,19 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.LOCK n WAIT 1 NOWAIT", "-ERR syntax error\r\n"},
 		{"KS.LOCK n NOWAIT WAIT 1", "-ERR syntax error\r\n"},
 		{"KS.LOCK n NOWAIT NOWAIT", "-ERR syntax error\r\n"},
-		{"KS.LOCK n SESSION", "-ERR syntax error\r\n"},
-		{"KS.LOCK n TOKEN t", "-ERR syntax error\r\n"},
+		{"KS.LOCK n SESSION PX 1", "-ERR syntax error\r\n"},
+		{"KS.LOCK n EX 1 SESSION", "-ERR syntax error\r\n"},
+		{"KS.LOCK n SESSION SESSION", "-ERR syntax error\r\n"},
+		{"KS.LOCK n TOKEN", "-ERR syntax error\r\n"},
+		{"KS.LOCK n TOKEN t TOKEN t", "-ERR syntax error\r\n"},
+		{"KS.LOCK n TOKEN t SOON", "-ERR syntax error\r\n"},
+		{`KS.LOCK n TOKEN ""`, "-ERR invalid token: it must have 1 to 128 bytes\r\n"},
+		{"KS.MEMO n TOKEN " + strings.Repeat("t", 129), "-ERR invalid token: it must have 1 to 128 bytes\r\n"},
+		{"KS.EXTEND n t PX 1 EX 1", "-ERR syntax error\r\n"},
+		{"KS.EXTEND n t SESSION x", "-ERR syntax error\r\n"},
+		{"KS.EXTEND n t PX 1 NOWAIT", "-ERR syntax error\r\n"},
+		{"KS.REJECT n t m NOWAIT", "-ERR syntax error\r\n"},
+		{"KS.REJECT n t m TOKEN t", "-ERR syntax error\r\n"},
 		{"KS.LOCK n PX x SOON", "-ERR syntax error\r\n"},
 		{"KS.RESOLVE n t v WAIT 1", "-ERR syntax error\r\n"},
 		{"KS.RESOLVE n t v STALE 1", "-ERR syntax error\r\n"},
@@ -124,6 +144,9 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.LOCK n PX 9007199254740993", "-ERR invalid expire time in 'ks.lock' command\r\n"},
 		{"KS.MEMO n EX 9007199254741", "-ERR invalid expire time in 'ks.memo' command\r\n"},
 		{"KS.RESOLVE n t v PX 0", "-ERR invalid expire time in 'ks.resolve' command\r\n"},
+		{"KS.EXTEND n t PX 0", "-ERR invalid expire time in 'ks.extend' command\r\n"},
+		{"KS.REJECT n t m EX 0", "-ERR invalid expire time in 'ks.reject' command\r\n"},
+		{"KS.REJECT n t " + strings.Repeat("m", 4097), "-ERR message is longer than 4096 bytes\r\n"},
 		{"KS.LOCK n PX abc", "-ERR value is not an integer or out of range\r\n"},
 		{"KS.LOCK n PX +1", "-ERR value is not an integer or out of range\r\n"},
 		{"KS.LOCK n PX 01", "-ERR value is not an integer or out of range\r\n"},
@@ -142,13 +165,37 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.LOCK a/error", "-ERR invalid lock name\r\n"},
 		{"KS.LOCK a/stale:b", "-ERR invalid lock name\r\n"},
 
+		{"KS.STATUS a/stale:b", "-ERR invalid lock name\r\n"},
+		{"KS.EXTEND a/stale:b t PX 1", "-ERR invalid lock name\r\n"},
+		{"KS.REJECT a/stale:b t m", "-ERR invalid lock name\r\n"},
+
+		{"KS.STATUS held", status(1, -1, "", 0, 0, 0, 0)},
+		{"KS.STATUS nothing", status(0, -2, "", 0, 0, 0, 0)},
+		{"KS.STATUS cached", status(0, -2, "", 0, 0, 1, 0)},
+		{"KS.UNLOCK held", ":0\r\n"},
+		{`KS.UNLOCK held ""`, ":0\r\n"},
 		{"KS.UNLOCK held other", ":0\r\n"},
+		{"KS.EXTEND held other PX 1000", ":0\r\n"},
+		{"KS.EXTEND held mine EX 1000", ":1\r\n"},
 		{"KS.UNLOCK held mine", ":1\r\n"},
 		{"KS.MEMO cached", "*2\r\n$5\r\nvalue\r\n$1\r\nv\r\n"},
 		{"KS.MEMO missing", "*2\r\n$8\r\ngenerate\r\nTOKEN\r\n"},
 		{"KS.RESOLVE missing nope v", ":0\r\n"},
 		{"KS.RESOLVE promised mine v EX 10", ":1\r\n"},
 		{"KS.MEMO promised", "*2\r\n$5\r\nvalue\r\n$1\r\nv\r\n"},
+		{"KS.LOCK mine SESSION TOKEN one", "*2\r\n$3\r\none\r\nFENCE\r\n"},
+		{"KS.LOCK mine TOKEN two", "-DEADLOCK this connection already holds 'mine' (SESSION): unlock it first, or ask with the token that has it\r\n"},
+		{"KS.MEMO mine", "-DEADLOCK this connection already holds 'mine' (SESSION): unlock it first, or ask with the token that has it\r\n"},
+		{"KS.LOCK mine TOKEN two NOWAIT", "*-1\r\n"},
+		{"KS.LOCK mine SESSION TOKEN one", "*2\r\n$3\r\none\r\nFENCE\r\n"},
+		{"KS.EXTEND mine one PX 1", ":1\r\n"},
+		{"KS.UNLOCK mine", ":1\r\n"},
+		{"KS.UNLOCK mine", ":0\r\n"},
+
+		{"KS.MEMO rejected TOKEN t", "*2\r\n$8\r\ngenerate\r\n$1\r\nt\r\n"},
+		{"KS.REJECT rejected other no", ":0\r\n"},
+		{"KS.REJECT rejected t no\r\n:1\r\nluck PX 60000", ":1\r\n"},
+		{"KS.MEMO rejected", "-MEMOERR no  :1  luck\r\n"},
 		{"KS.MEMO list", "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"},
 	}
 	f := newFixture(t)
@@ -161,6 +208,23 @@ func TestRepliesAndErrors(t *testing.T) {
 		if got := f.run(t.Context(), s, row.line); !pattern(row.want).MatchString(got) {
 			t.Errorf("%.60s\n got %q\nwant %q", row.line, got, row.want)
 		}
+	}
+}
+
+// status is the reply of KS.STATUS.
+func status(held, ttl int, owner string, fence, waiters, value, failed int) string {
+	return fmt.Sprintf("*14\r\n$4\r\nheld\r\n:%d\r\n$3\r\nttl\r\n:%d\r\n$5\r\nowner\r\n$%d\r\n%s\r\n$5\r\nfence\r\n:%d\r\n"+
+		"$7\r\nwaiters\r\n:%d\r\n$5\r\nvalue\r\n:%d\r\n$5\r\nerror\r\n:%d\r\n",
+		held, ttl, len(owner), owner, fence, waiters, value, failed)
+}
+
+func TestStatusTellsWhoHolds(t *testing.T) {
+	f := newFixture(t)
+	s := f.session(2)
+	f.run(t.Context(), s, "KS.LOCK n EX 100")
+	got := f.run(t.Context(), s, "KS.STATUS n")
+	if !strings.Contains(got, "$5\r\nowner\r\n$16\r\n192.0.2.1:1 test\r\n") || strings.Contains(got, ":0\r\n$5\r\nowner") {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -200,12 +264,12 @@ func TestAnErrorCannotForgeAReply(t *testing.T) {
 
 func TestKnowsItsNamesInAnyCaseAndAllocatesNothing(t *testing.T) {
 	f := newFixture(t)
-	for _, name := range []string{"ks.lock", "KS.UNLOCK", "Ks.MeMo", "KS.RESOLVE", "ks.help"} {
+	for _, name := range []string{"ks.lock", "KS.UNLOCK", "Ks.MeMo", "KS.RESOLVE", "ks.help", "ks.status", "ks.extend", "Ks.Reject"} {
 		if !f.table.Knows([]byte(name)) {
 			t.Errorf("does not know %s", name)
 		}
 	}
-	unknown := []string{"", "k", "ks", "ks.", "get", "ks.status", "ks.extend", "ks.locks", "ksxlock", "\u212as.lock", strings.Repeat("k", 99)}
+	unknown := []string{"", "k", "ks", "ks.", "get", "ks.guard", "ks.wait", "ks.locks", "ksxlock", "\u212as.lock", strings.Repeat("k", 99)}
 	for _, name := range unknown {
 		if f.table.Knows([]byte(name)) {
 			t.Errorf("knows %q", name)

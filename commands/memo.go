@@ -8,10 +8,10 @@ import (
 	"github.com/keysmith-proxy/keysmith-proxy/engine"
 )
 
-// memo: KS.MEMO name [PX ms | EX s] [WAIT ms | NOWAIT]; array of "value" and the value or "generate" and
-// the token, or nil.
+// memo: KS.MEMO name [PX ms | EX s | SESSION] [WAIT ms | NOWAIT] [TOKEN token]; array of "value" and the value
+// or "generate" and the token, nil, or a MEMOERR.
 func (t *Table) memo(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
-	o, p := parseOptions("ks.memo", args[2:], accepted{wait: true})
+	o, p := parseOptions("ks.memo", args[2:], accepted{wait: true, hold: true})
 	if p != noProblem {
 		return redcon.AppendError(dst, string(p))
 	}
@@ -41,6 +41,27 @@ func (t *Table) resolve(ctx context.Context, s Session, args [][]byte, dst []byt
 		return appendFailure(dst, s, err)
 	}
 	return appendBool(dst, stored)
+}
+
+// longestMessage bounds the message of KS.REJECT, in bytes.
+const longestMessage = 4 << 10
+
+// reject: KS.REJECT name token message [PX ms | EX s]; 1 or 0.
+func (t *Table) reject(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
+	o, p := parseOptions("ks.reject", args[4:], accepted{})
+	if p != noProblem {
+		return redcon.AppendError(dst, string(p))
+	}
+	if len(args[3]) > longestMessage {
+		return redcon.AppendError(dst, "ERR message is longer than 4096 bytes")
+	}
+	rejected, err := t.engine.Reject(ctx, s, engine.Rejection{
+		Name: string(args[1]), Token: string(args[2]), Message: lineBreaks.Replace(string(args[3])), TTL: o.expire,
+	})
+	if err != nil {
+		return appendFailure(dst, s, err)
+	}
+	return appendBool(dst, rejected)
 }
 
 // help: KS.HELP; array of lines, as Redis's own HELP subcommands have them.

@@ -11,6 +11,7 @@ const (
 	notAnInteger   problem = "ERR value is not an integer or out of range"
 	timeoutNumber  problem = "ERR timeout is not an integer or out of range"
 	timeoutTooLess problem = "ERR timeout is negative"
+	invalidToken   problem = "ERR invalid token: it must have 1 to 128 bytes"
 )
 
 func invalidExpire(command string) problem {
@@ -20,14 +21,20 @@ func invalidExpire(command string) problem {
 // longestTime bounds PX and WAIT, in ms: numbers in Redis's Lua are exact below it.
 const longestTime = 1 << 53
 
-// accepted are the options a command takes.
-type accepted struct{ wait bool }
+// longestToken bounds TOKEN, in bytes.
+const longestToken = 128
+
+// accepted are the options a command takes beside PX and EX: wait stands for WAIT and NOWAIT, hold for
+// SESSION and TOKEN.
+type accepted struct{ wait, hold bool }
 
 // options are what may follow the fixed arguments, in any order, each once.
 type options struct {
-	expire int64 // PX or EX, in ms; 0: not given
-	wait   int64 // WAIT, in ms; valid if waitGiven
-	nowait bool
+	expire  int64 // PX or EX, in ms; 0: not given
+	session bool
+	wait    int64 // WAIT, in ms; valid if waitGiven
+	nowait  bool
+	token   []byte // nil: not given
 
 	waitGiven bool
 }
@@ -46,12 +53,12 @@ func parseOptions(command string, args [][]byte, may accepted) (options, problem
 			return args[i]
 		}
 		switch {
-		case is(args[i], "PX") && expire == nil:
+		case is(args[i], "PX") && expire == nil && !o.session:
 			expire, unit = value(), 1
 			if expire == nil {
 				return o, syntaxError
 			}
-		case is(args[i], "EX") && expire == nil:
+		case is(args[i], "EX") && expire == nil && !o.session:
 			expire, unit = value(), 1000
 			if expire == nil {
 				return o, syntaxError
@@ -63,9 +70,19 @@ func parseOptions(command string, args [][]byte, may accepted) (options, problem
 			}
 		case may.wait && is(args[i], "NOWAIT") && !o.waitGiven && !o.nowait:
 			o.nowait = true
+		case may.hold && is(args[i], "SESSION") && expire == nil && !o.session:
+			o.session = true
+		case may.hold && is(args[i], "TOKEN") && o.token == nil:
+			o.token = value()
+			if o.token == nil {
+				return o, syntaxError
+			}
 		default:
 			return o, syntaxError
 		}
+	}
+	if o.token != nil && (len(o.token) == 0 || len(o.token) > longestToken) {
+		return o, invalidToken
 	}
 	if p := o.setExpire(command, expire, unit); p != noProblem {
 		return o, p

@@ -26,19 +26,30 @@ const longestName = 16
 func commands() []command {
 	return []command{
 		{
-			"ks.lock", -2, "KS.LOCK name [PX ms | EX s] [WAIT ms | NOWAIT]",
-			"Wait in line for the lock and take it: token and fence, or nil. PX, EX: the lease, in milliseconds or seconds. WAIT 0: as long as it takes.",
+			"ks.lock", -2, "KS.LOCK name [PX ms | EX s | SESSION] [WAIT ms | NOWAIT] [TOKEN token]",
+			"Wait in line for the lock and take it: token and fence, or nil. PX, EX: the lease, in milliseconds or seconds. " +
+				"SESSION: as long as this connection. WAIT: for so many milliseconds, 0: as long as it takes. TOKEN: yours, to ask again with.",
 			(*Table).lock,
 		},
 		{
-			"ks.unlock", 3, "KS.UNLOCK name token",
-			"Give the lock back, and on to the next in line: 1, or 0 if the token does not hold it.",
+			"ks.unlock", -2, "KS.UNLOCK name [token]",
+			"Give the lock back, and on to the next in line: 1, or 0 if the token does not hold it. Without a token: what this connection was last granted.",
 			(*Table).unlock,
 		},
 		{
-			"ks.memo", -2, "KS.MEMO name [PX ms | EX s] [WAIT ms | NOWAIT]",
-			"The value if there is one: value, v. Else generate, token: compute it, then KS.RESOLVE, or give up with KS.UNLOCK. " +
-				"While another does: wait, in milliseconds. PX, EX: how long computing may take, in milliseconds or seconds.",
+			"ks.extend", -5, "KS.EXTEND name token PX ms | EX s",
+			"Let the lease of a lock or promise end in so many milliseconds or seconds: 1, or 0 if the token does not hold it.",
+			(*Table).extend,
+		},
+		{
+			"ks.status", 2, "KS.STATUS name",
+			"Fields and values: held, ttl in milliseconds, owner, fence, waiters, value, error.",
+			(*Table).status,
+		},
+		{
+			"ks.memo", -2, "KS.MEMO name [PX ms | EX s | SESSION] [WAIT ms | NOWAIT] [TOKEN token]",
+			"The value if there is one: value, v. Else generate, token: compute it, then KS.RESOLVE or KS.REJECT, or give up with KS.UNLOCK. " +
+				"While another does: wait. PX, EX: how long computing may take, in milliseconds or seconds. Options as in KS.LOCK.",
 			(*Table).memo,
 		},
 		{
@@ -46,6 +57,12 @@ func commands() []command {
 			"Store the value that was promised and tell all who wait for it: 1, or 0 if the token no longer holds the promise. " +
 				"PX, EX: how long the value lives, in milliseconds or seconds.",
 			(*Table).resolve,
+		},
+		{
+			"ks.reject", -4, "KS.REJECT name token message [PX ms | EX s]",
+			"There will be no value: all who wait get -MEMOERR message. PX, EX: so do all who ask, for so many milliseconds or seconds. " +
+				"1, or 0 if the token no longer holds the promise.",
+			(*Table).reject,
 		},
 		{"ks.help", 1, "KS.HELP", "These lines.", (*Table).help},
 	}
@@ -96,10 +113,18 @@ func (t *Table) Run(ctx context.Context, s Session, args [][]byte, dst []byte) [
 		return redcon.AppendError(dst, "ERR unknown command")
 	}
 	if c.arity >= 0 && len(args) != c.arity || len(args) < -c.arity {
-		return redcon.AppendError(dst, "ERR wrong number of arguments for '"+c.name+"' command")
+		return appendArity(dst, c.name)
 	}
 	return c.run(t, ctx, s, args, dst)
 }
+
+func appendArity(dst []byte, name string) []byte {
+	return redcon.AppendError(dst, "ERR wrong number of arguments for '"+name+"' command")
+}
+
+// Ended is told when the connection of s has closed, or was RESET: what was granted to it for as long as it
+// lasts is released. It does not block. No Run for s may be under way.
+func (t *Table) Ended(s Session) { t.engine.Ended(s) }
 
 // appendNil is the nil of commands whose other reply is an array.
 func appendNil(dst []byte, s Session) []byte {
@@ -121,11 +146,17 @@ func appendBool(dst []byte, ok bool) []byte {
 func appendFailure(dst []byte, s Session, err error) []byte {
 	var redis engine.RedisError
 	var unavailable *engine.UnavailableError
+	var deadlock *engine.DeadlockError
+	var rejected *engine.RejectedError
 	switch {
 	case errors.Is(err, engine.ErrNotGranted), errors.Is(err, ErrHangUp):
 		return appendNil(dst, s)
 	case errors.As(err, &redis):
 		return appendError(dst, string(redis))
+	case errors.As(err, &rejected):
+		return appendError(dst, "MEMOERR "+rejected.Message)
+	case errors.As(err, &deadlock):
+		return appendError(dst, "DEADLOCK "+deadlock.Error())
 	case errors.As(err, &unavailable):
 		return appendError(dst, "KSUNAVAILABLE "+unavailable.Reason)
 	case errors.Is(err, ErrShutdown):

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -13,11 +15,14 @@ import (
 type Request struct {
 	Name string
 
-	// Token proves ownership. Empty: the engine makes an unguessable one.
+	// Token proves ownership. Empty: the engine makes an unguessable one. With a token of the caller's the
+	// call may be sent again, on another connection as well: it takes over what the earlier one has.
 	Token string
 
-	// Lease is how long the lock or promise is held, in ms; 0: ks-lock-ttl.
-	Lease int64
+	// Lease is how long the lock or promise is held, in ms; 0: ks-lock-ttl. With Session it is held, and
+	// renewed, until Ended, whatever Lease says.
+	Lease   int64
+	Session bool
 
 	// Wait bounds the wait, in ms; 0: as long as it takes. NoWait asks once.
 	Wait   int64
@@ -28,11 +33,12 @@ type Request struct {
 type verdict int
 
 const (
-	waits   verdict = iota
-	granted         // fence
-	valued          // value: memo only
-	refused         // somebody else has it, and the call does not wait
-	gone            // a later call with the same token took this one's place
+	waits    verdict = iota
+	granted          // fence
+	valued           // value: memo only
+	rejected         // value is the message: memo only
+	refused          // somebody else has it, and the call does not wait
+	gone             // a later call with the same token took this one's place
 )
 
 type answer struct {
@@ -44,6 +50,7 @@ type answer struct {
 	first    bool  // in line
 	stranger bool  // the holder will not ring us
 	length   int   // of the line
+	since    int64 // last fence: a later promise is not the one that is waited for
 }
 
 // call is one attempt of a caller on a line.
@@ -52,31 +59,57 @@ type call struct {
 	s      Session
 	script *script
 	keys   []string
+	peer   Peer
 	req    Request
 	args   []any // common, without those that change from ask to ask
+	own    string
 	seq    uint64
+	since  int64 // of the first answer to wait; -1: none yet
+	keep   bool  // the place is kept for a while when the call ends: its token is the caller's
 }
 
-func (e *Engine) newCall(s Session, memo bool, k keys, r Request) *call {
-	if r.Token == "" {
-		r.Token = rand.Text()
+// newToken has 128 random bits.
+func newToken() string { return rand.Text() }
+
+// newCall prepares a call, for which it has to know who the caller is; its error means that the session
+// is lost.
+func (e *Engine) newCall(ctx context.Context, s Session, memo bool, k keys, r Request) (*call, error) {
+	peer, err := s.Peer(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if r.Lease == 0 {
-		r.Lease = e.LockTTL()
+	c := &call{
+		line: line{s.DB(), r.Name}, s: s, peer: peer, keep: r.Token != "", since: -1,
+		script: askLockScript, keys: k.ofLine(),
 	}
-	c := &call{line: line{s.DB(), r.Name}, s: s, req: r, script: askLockScript, keys: k.ofLine()}
 	if memo {
 		c.script, c.keys = askMemoScript, k.ofMemo()
 	}
-	c.args = e.common(c.line, k)
-	return c
+	if r.Token == "" {
+		r.Token = newToken()
+	}
+	if r.Lease == 0 || r.Session {
+		r.Lease = e.LockTTL()
+	}
+	mode := "l"
+	if r.Session {
+		mode = "s"
+	}
+	c.own = strings.TrimSpace(mode + " " + peer.Addr + " " + peer.Name)
+	c.req, c.args = r, e.common(c.line, k)
+	return c, nil
 }
 
 // ask runs the call's script once. first tells the attempt's first ask, which alone may take over what
 // an earlier call with the same token has got.
 func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, error) {
+	since := ""
+	if c.since >= 0 {
+		since = strconv.FormatInt(c.since, 10)
+	}
 	args := append(c.args[:len(c.args):len(c.args)],
-		c.req.Token, int64(c.seq), asFlag(first), c.req.Lease, asFlag(nowait), e.fence.Load())
+		c.req.Token, int64(c.seq), asFlag(first), c.req.Lease, asFlag(nowait), e.fence.Load(), c.own, since)
+	began := time.Now()
 	reply, err := c.script.run(ctx, c.s, c.keys, args)
 	if err != nil {
 		return answer{}, err
@@ -86,8 +119,12 @@ func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, 
 		return answer{}, fmt.Errorf("%s: %w", c.script.name, err)
 	}
 	e.ringLocal(c.line, rings)
-	if a.verdict == granted {
+	switch {
+	case a.verdict == granted:
 		e.sawFence(a.fence)
+		e.holds.granted(c, began)
+	case a.verdict == waits && c.since < 0:
+		c.since = a.since
 	}
 	return a, nil
 }
@@ -106,10 +143,12 @@ func parseAnswer(reply any) (a answer, rings []uint64, err error) {
 		a.verdict, a.fence = granted, f.number()
 	case "value":
 		a.verdict, a.value = valued, f.text()
+	case "rejected":
+		a.verdict, a.value = rejected, f.text()
 	case "wait":
 		a.verdict, a.left = waits, f.number()
 		a.first, a.stranger = f.number() == 1, f.number() == 1
-		a.length = int(f.number())
+		a.length, a.since = int(f.number()), f.number()
 	case "no":
 		a.verdict = refused
 	case "gone":
@@ -125,13 +164,20 @@ func parseAnswer(reply any) (a answer, rings []uint64, err error) {
 func (e *Engine) askOnce(ctx context.Context, c *call) (answer, error) {
 	c.seq = e.waiters.nextSeq()
 	a, err := e.ask(ctx, c, true, true)
-	if err == nil && a.verdict != granted && a.verdict != valued {
-		err = ErrNotGranted
-	}
 	if isLost(err) {
-		e.leaver.addAgain(c.line, c.departure())
+		e.leaveLost(c)
 	}
-	return a, err
+	if err != nil {
+		return a, err
+	}
+	switch a.verdict {
+	case granted, valued:
+		return a, nil
+	case rejected:
+		return a, &RejectedError{a.value}
+	default:
+		return a, ErrNotGranted
+	}
 }
 
 // await asks, and waits to ask again, until the answer is final, the wait is over or ctx ends (its
@@ -154,6 +200,7 @@ func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) 
 		if done, err := e.final(ctx, c, a, first); done {
 			return a, err
 		}
+		w.since.Store(c.since)
 		again := time.NewTimer(nextAsk(a))
 		select {
 		case <-w.bell:
@@ -162,8 +209,11 @@ func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) 
 			again.Stop()
 			if !s.struck {
 				d := c.departure()
-				d.served = true
+				d.served, d.keep = true, false
 				e.leaver.add(c.line, d)
+			}
+			if s.rejected {
+				return answer{}, &RejectedError{s.value}
 			}
 			return answer{verdict: valued, value: s.value}, nil
 		case <-over:
@@ -186,13 +236,21 @@ func (e *Engine) final(ctx context.Context, c *call, a answer, first bool) (bool
 	switch a.verdict {
 	case valued:
 		return true, nil
+	case rejected:
+		return true, &RejectedError{a.value}
 	case granted:
 		if first || ctx.Err() == nil {
 			return true, nil
 		}
+		e.holds.forget(c.line, c.req.Token)
 		e.leave(c)
 		return true, context.Cause(ctx)
 	case waits:
+		if e.holds.waitsForItself(c) {
+			c.keep = false
+			e.leave(c)
+			return true, &DeadlockError{c.name}
+		}
 		if ctx.Err() == nil {
 			return false, nil
 		}
@@ -203,7 +261,9 @@ func (e *Engine) final(ctx context.Context, c *call, a answer, first bool) (bool
 	}
 }
 
-func (c *call) departure() departure { return departure{token: c.req.Token, seq: c.seq} }
+func (c *call) departure() departure {
+	return departure{token: c.req.Token, seq: c.seq, keep: c.keep}
+}
 
 // leave takes the call out of the line, or hands on what it was granted meanwhile, and waits a while for
 // that to be done. The call's last ask has been answered by then, so nothing of it is still on its way.
@@ -223,7 +283,7 @@ func (e *Engine) leave(c *call) {
 func (e *Engine) leaveAfter(c *call, first bool, err error) {
 	switch {
 	case isLost(err):
-		e.leaver.addAgain(c.line, c.departure())
+		e.leaveLost(c)
 	case !first:
 		e.leaver.add(c.line, c.departure())
 	}

@@ -29,10 +29,12 @@ func (s *scriptedSession) Do(context.Context, ...any) (any, error) {
 	}
 	return s.answers[n], nil
 }
-func (s *scriptedSession) DB() int { return 0 }
+func (s *scriptedSession) DB() int                            { return 0 }
+func (s *scriptedSession) Peer(context.Context) (Peer, error) { return Peer{}, nil }
+func (s *scriptedSession) Push(...string) bool                { return false }
 
 func waitAnswer(left int64, first, stranger bool, length int) any {
-	return []any{"wait", left, int64(asFlag(first)), int64(asFlag(stranger)), int64(length), []any{}}
+	return []any{"wait", left, int64(asFlag(first)), int64(asFlag(stranger)), int64(length), "0", []any{}}
 }
 
 var grantedAnswer = []any{"granted", "7", []any{}}
@@ -44,6 +46,7 @@ func offline(t *testing.T) *Engine {
 		return redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	}})
 	e.ready.up()
+	e.agreement.found("first")
 	t.Cleanup(func() { _ = e.Close(context.Background()) })
 	return e
 }
@@ -143,16 +146,18 @@ func TestAWatchedClaimIsLookedAtOnceAfterTheLastHandOver(t *testing.T) {
 
 func TestBellsAreParsedWhateverTheyCarry(t *testing.T) {
 	for payload, want := range map[string]bell{
-		"r 0 17 3 tokname":       {line: line{0, "name"}, seq: 17, token: "tok"},
-		"r 15 1 5 a b cn m":      {line: line{15, "n m"}, seq: 1, token: "a b c"},
-		"v 0 4 0 name":           {line: line{0, "name"}, resolved: true},
-		"v 0 4 1 namea\r\nvalue": {line: line{0, "name"}, resolved: true, hasValue: true, value: "a\r\nvalue"},
+		"r 0 17 3 tokname":       {line: line{0, "name"}, kind: "r", seq: 17, token: "tok"},
+		"d 2 17 3 tokname":       {line: line{2, "name"}, kind: "d", seq: 17, token: "tok"},
+		"r 15 1 5 a b cn m":      {line: line{15, "n m"}, kind: "r", seq: 1, token: "a b c"},
+		"v 0 4 0 name":           {line: line{0, "name"}, kind: "v"},
+		"v 0 4 1 namea\r\nvalue": {line: line{0, "name"}, kind: "v", hasValue: true, value: "a\r\nvalue"},
+		"e 0 4 12 nameno luck":   {line: line{0, "name"}, kind: "e", fence: 12, value: "no luck"},
 	} {
 		if got, err := parseBell(payload); err != nil || got != want {
 			t.Errorf("%q: %+v, %v", payload, got, err)
 		}
 	}
-	for _, payload := range []string{"", "r", "r 0 1 9 tok", "r x 1 1 tn", "r 0 -1 1 tn", "v 0 9 0 n", "x 0 1 1 tn", "r 0 1 -1 tn"} {
+	for _, payload := range []string{"", "r", "r 0 1 9 tok", "r x 1 1 tn", "r 0 -1 1 tn", "v 0 9 0 n", "x 0 1 1 tn", "r 0 1 -1 tn", "e 0 1 x nm", "d 0 1 9 tok"} {
 		if b, err := parseBell(payload); err == nil {
 			t.Errorf("%q is taken for %+v", payload, b)
 		}

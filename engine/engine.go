@@ -41,6 +41,9 @@ type Engine struct {
 	leaver *leaver
 	claims *claims
 	flight flights
+	holds  *holds
+
+	agreement *agreement
 
 	waiters *waiters
 	fence   atomic.Int64 // highest that was seen; fences rise even if Redis's clock does not
@@ -59,6 +62,9 @@ func New(cfg Config) *Engine {
 	if cfg.LockTTL == 0 {
 		cfg.LockTTL = 30 * time.Second
 	}
+	if cfg.TagSplit == "" {
+		cfg.TagSplit = "first"
+	}
 	if cfg.MaxWaiters == 0 {
 		cfg.MaxWaiters = 100_000
 	}
@@ -72,7 +78,9 @@ func New(cfg Config) *Engine {
 		own:      ownConn{cfg.NewClient()},
 		ready:    newReadiness(),
 		waiters:  newWaiters(cfg.MaxWaiters),
+		holds:    newHolds(cfg.LockTTL),
 	}
+	e.agreement = newAgreement(cfg.TagSplit, cfg.Logger, e.lookAtAgreement)
 	e.run, e.stop = context.WithCancel(context.Background())
 	e.leaver = newLeaver(e.sendDepartures)
 	e.claims = newClaims(func(l line) { e.leaver.add(l, departure{}) })
@@ -104,6 +112,8 @@ func (e *Engine) Start(context.Context) error {
 	e.spawn(func() { e.notif.sub.run(e.run) })
 	e.spawn(func() { e.notif.follow(e.run) })
 	e.spawn(func() { e.leaver.run(e.run, e.lastContext) })
+	e.spawn(func() { (&watchdog{e: e}).run(e.run) })
+	e.spawn(func() { e.agreement.run(e.run) })
 	return nil
 }
 
@@ -154,6 +164,21 @@ func (e *Engine) Close(ctx context.Context) error {
 // LockTTL and LockWait, in ms, are what callers get who name none.
 func (e *Engine) LockTTL() int64  { return e.cfg.LockTTL.Milliseconds() }
 func (e *Engine) LockWait() int64 { return e.cfg.LockWait.Milliseconds() }
+
+// prepare checks whether the engine can serve a call on name, and says where its keys are.
+func (e *Engine) prepare(s Session, name string) (keys, line, error) {
+	k, err := keysOf(name, e.cfg.TagSplit)
+	if err != nil {
+		return keys{}, line{}, err
+	}
+	if err := e.ready.check(); err != nil {
+		return keys{}, line{}, err
+	}
+	if err := e.agreement.check(); err != nil {
+		return keys{}, line{}, err
+	}
+	return k, line{s.DB(), name}, nil
+}
 
 // common are the arguments that every script on a line takes first.
 func (e *Engine) common(l line, k keys) []any {

@@ -15,6 +15,18 @@ var (
 	ErrTooManyWaiters = errors.New("max number of waiters reached")
 )
 
+// DeadlockError: the caller waits for a lock that its own connection holds for as long as it lasts.
+type DeadlockError struct{ Name string }
+
+func (e *DeadlockError) Error() string {
+	return "this connection already holds '" + e.Name + "' (SESSION): unlock it first, or ask with the token that has it"
+}
+
+// RejectedError is what KS.MEMO callers get when the value was rejected.
+type RejectedError struct{ Message string }
+
+func (e *RejectedError) Error() string { return e.Message }
+
 // UnavailableError says why the engine's own part can't serve: it has no connection of its own to
 // Redis, or Redis refuses its credentials. The text says what to do about it.
 type UnavailableError struct{ Reason string }

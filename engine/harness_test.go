@@ -158,12 +158,24 @@ func (b *backend) tick() {
 type testSession struct {
 	conn *redis.Conn
 	db   int
+	peer Peer
+
+	pushed chan []string // if not nil the client speaks RESP3
 }
 
 func (s *testSession) Do(_ context.Context, args ...any) (any, error) {
 	return ownReply(s.conn.Do(context.Background(), args...).Result())
 }
-func (s *testSession) DB() int { return s.db }
+func (s *testSession) DB() int                            { return s.db }
+func (s *testSession) Peer(context.Context) (Peer, error) { return s.peer, nil }
+
+func (s *testSession) Push(elements ...string) bool {
+	if s.pushed == nil {
+		return false
+	}
+	s.pushed <- elements
+	return true
+}
 
 // session returns a caller of database db, as user if given ("name", "password").
 func (b *backend) session(db int, user ...string) *testSession {

@@ -415,7 +415,7 @@ func TestHistoriesCatchBrokenScripts(t *testing.T) {
 	b := onRedis(t)
 	for _, broken := range []struct{ name, old, new string }{
 		{"a leave that ignores the attempt", "s.by.attempt == attempt", "true"},
-		{"a leave that ignores whose place it is", "parse(entry).attempt == attempt", "true"},
+		{"a leave that ignores whose place it is", "p.attempt == attempt and not p.kept and", "not p.kept and"},
 		{"re-asks that take over", "if a.elder and not a.first then", "if false then"},
 		{"newcomers that barge in", "if not owner or owner.token == a.token then return take", "if true then return take"},
 		{"claims without a new fence", "if s.tok ~= a.token or s.st ~= 'h' then fence", "if false then fence"},

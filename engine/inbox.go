@@ -15,20 +15,23 @@ const inboxPrefix = "ks/inbox:"
 // ringSpread is the time over which all waiters ask again after a reconnection.
 const ringSpread = 200 * time.Millisecond
 
-// bell is a message on the inbox. There are two:
+// bell is a message on the inbox. kind tells which:
 //
 //	r <db> <seq> <length of token> <token><name>              waiter seq should ask again
+//	d <db> <seq> <length of token> <token><name>              the hold of attempt seq was ended by its token
 //	v <db> <length of name> <1 with value, 0> <name><value>   name was resolved; its memo waiters are
 //	                                                          out of the line
+//	e <db> <length of name> <fence> <name><message>           the promise with that fence was rejected; likewise
 type bell struct {
 	line
-	resolved bool
+	kind string
 
-	seq   uint64 // of a ring
+	seq   uint64 // of r and d
 	token string
 
-	value    string // of a resolve whose value may be gone soon
+	value    string // of a v whose value may be gone soon; message of an e
 	hasValue bool
+	fence    int64 // of an e
 }
 
 var errBell = errors.New("not a bell")
@@ -42,16 +45,22 @@ func parseBell(payload string) (bell, error) {
 	if !ok || err != nil {
 		return bell{}, errBell
 	}
-	b := bell{line: line{db: n}}
+	b := bell{line: line{db: n}, kind: kind}
 	switch kind {
-	case "r":
+	case "r", "d":
 		b.seq, err = strconv.ParseUint(second, 10, 64)
 		if err != nil {
 			return bell{}, errBell
 		}
 		b.token, b.name, ok = splitAt(rest, third)
 	case "v":
-		b.resolved, b.hasValue = true, third == "1"
+		b.hasValue = third == "1"
+		b.name, b.value, ok = splitAt(rest, second)
+	case "e":
+		b.fence, err = strconv.ParseInt(third, 10, 64)
+		if err != nil {
+			return bell{}, errBell
+		}
 		b.name, b.value, ok = splitAt(rest, second)
 	default:
 		ok = false
@@ -84,14 +93,22 @@ func (e *Engine) inboxMessage(_, payload string) {
 		e.log.Debug("odd message on own inbox", "length", len(payload))
 		return
 	}
-	if b.resolved {
+	switch b.kind {
+	case "v":
 		e.resolved(b)
-		return
+	case "e":
+		e.rejected(b.line, b.fence, b.value)
+	case "d":
+		e.holds.gone(b.seq)
+	default:
+		e.rung(b)
 	}
-	if e.waiters.ring(b.seq) {
-		return
+}
+
+// rung rings a waiter. One that is not there was rung for a call that is over: its place, or what was
+// handed to it, goes. What it claimed stays: the bell may be older than the claim.
+func (e *Engine) rung(b bell) {
+	if !e.waiters.ring(b.seq) {
+		e.leaver.add(b.line, departure{token: b.token, seq: b.seq, keepHeld: true})
 	}
-	// Rung for a call that is over: its place, or what was handed to it, goes. What it claimed stays: the
-	// bell may be older than the claim.
-	e.leaver.add(b.line, departure{token: b.token, seq: b.seq, keepHeld: true})
 }

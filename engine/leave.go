@@ -27,6 +27,7 @@ const (
 type departure struct {
 	token    string
 	seq      uint64
+	keep     bool // the place, for a while
 	keepHeld bool // leave what the attempt claimed
 	served   bool // a memo caller that got its value: a RESOLVE may have taken it out of the line already
 	since    time.Time
@@ -86,13 +87,46 @@ func (l *leaver) add(at line, d departure) <-chan struct{} {
 	return d.done
 }
 
-// addAgain queues d now, and again after a second and after ten: for a call whose session broke with an
-// ask unanswered, which Redis may still execute.
+// addAgain queues d now, and again after a second and after ten: for a call whose ask Redis may still
+// execute.
 func (l *leaver) addAgain(at line, d departure) {
 	l.add(at, d)
 	for _, pause := range []time.Duration{time.Second, 10 * time.Second} {
 		time.AfterFunc(pause, func() { l.add(at, d) })
 	}
+}
+
+// leaveLost cleans up after a call whose session broke with an ask unanswered. Redis may have received
+// the ask and not read it yet, so the connection is killed first: what Redis has not executed by then it
+// never will. Where that can't be done the call leaves more than once.
+func (e *Engine) leaveLost(c *call) {
+	d := c.departure()
+	started := e.spawn(func() {
+		if e.killLane(c.peer) {
+			e.leaver.add(c.line, d)
+		} else {
+			e.leaver.addAgain(c.line, d)
+		}
+	})
+	if !started {
+		e.leaver.add(c.line, d)
+	}
+}
+
+// killPatience bounds the CLIENT KILL of a broken session.
+const killPatience = time.Second
+
+// killLane reports whether Redis has nothing more to execute from the connection of peer. It is named by
+// number and address, because the numbers begin anew when Redis starts anew; over a Unix socket all have
+// the same address, and nothing can be on its way.
+func (e *Engine) killLane(peer Peer) bool {
+	if peer.ID == 0 || peer.Upstream == "" || strings.HasSuffix(peer.Upstream, ":0") {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(e.run, killPatience)
+	defer cancel()
+	_, err := e.own.Do(ctx, "CLIENT", "KILL", "ID", peer.ID, "ADDR", peer.Upstream)
+	return err == nil
 }
 
 // run sends until ctx ends, then what is left, bounded by last (a context for that), and refuses what
@@ -214,20 +248,12 @@ func isTransient(err error) bool {
 // It returns an error, or nil, for each.
 func (e *Engine) sendDepartures(ctx context.Context, batches []batch) []error {
 	errs := make([]error, len(batches))
-	pipe := e.own.client.Pipeline()
-	type result interface{ Result() (any, error) }
-	results := make([]result, len(batches))
+	calls := make([]scriptCall, len(batches))
 	for i, b := range batches {
-		keys, args := e.leaveCall(b)
-		results[i] = pipe.Do(ctx, leaveScript.command("EVALSHA", leaveScript.sha, keys, args)...)
+		calls[i].keys, calls[i].args = e.leaveCall(b)
 	}
-	_, _ = pipe.Exec(ctx) // each result has its error
-	for i, b := range batches {
-		reply, err := ownReply(results[i].Result())
-		if isNoScript(err) {
-			keys, args := e.leaveCall(b)
-			reply, err = leaveScript.run(ctx, e.own, keys, args)
-		}
+	for i, r := range e.own.runAll(ctx, leaveScript, calls) {
+		b, reply, err := batches[i], r.reply, r.err
 		if err == nil {
 			f := fieldsOf(reply)
 			f.number()
@@ -249,7 +275,7 @@ func (e *Engine) leaveCall(b batch) ([]string, []any) {
 	args := append(e.common(b.line, k), released)
 	for _, d := range b.who {
 		if d.seq != 0 { // 0: nobody leaves, the script looks after a claim
-			args = append(args, d.token, int64(d.seq))
+			args = append(args, d.token, int64(d.seq), asFlag(d.keep))
 		}
 	}
 	return k.ofLine(), args

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Grant is a lock: Token proves ownership, Fence is larger than that of every earlier grant.
@@ -12,18 +13,18 @@ type Grant struct {
 }
 
 // Lock waits in line for the lock and takes it. Errors: ErrNotGranted, ErrInvalidName,
-// ErrTooManyWaiters, UnavailableError, a RedisError in Redis's own words, the cause of ctx when it ended
-// while the call waited, or that of a session that broke. But for a session that broke, nothing is left
-// behind in Redis after an error.
+// ErrTooManyWaiters, UnavailableError, DeadlockError, a RedisError in Redis's own words, the cause of ctx
+// when it ended while the call waited, or that of a session that broke. But for a session that broke,
+// nothing is left behind in Redis after an error, except the place of a call with a Token, for 2 s.
 func (e *Engine) Lock(ctx context.Context, s Session, r Request) (Grant, error) {
-	k, err := keysOf(r.Name, e.cfg.TagSplit)
+	k, _, err := e.prepare(s, r.Name)
 	if err != nil {
 		return Grant{}, err
 	}
-	if err := e.ready.check(); err != nil {
+	c, err := e.newCall(ctx, s, false, k, r)
+	if err != nil {
 		return Grant{}, err
 	}
-	c := e.newCall(s, false, k, r)
 	a, err := e.obtain(ctx, c)
 	if err != nil {
 		return Grant{}, err
@@ -53,19 +54,23 @@ func (e *Engine) askOrRefuse(ctx context.Context, c *call) (answer, error) {
 	return a, err
 }
 
-// Unlock gives the lock back, and on to the next in line, if token owns it; false if it does not.
-// Errors as for Lock.
+// Unlock gives the lock back, and on to the next in line, if token owns it; false if it does not. An empty
+// token stands for the one last granted to s for this name in its database. Errors as for Lock.
 func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (bool, error) {
-	k, err := keysOf(name, e.cfg.TagSplit)
+	k, at, err := e.prepare(s, name)
 	if err != nil {
 		return false, err
 	}
-	if err := e.ready.check(); err != nil {
-		return false, err
+	if token == "" {
+		var granted bool
+		if token, granted = e.holds.lastToken(s, at); !granted {
+			return false, nil
+		}
 	}
-	at := line{s.DB(), name}
+	undo := e.holds.ending(s, at, token)
 	reply, err := releaseScript.run(ctx, s, k.ofLine(), append(e.common(at, k), token))
 	if err != nil {
+		undo()
 		e.ringIfLost(at, err)
 		return false, err
 	}
@@ -73,6 +78,27 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 	released := f.number() == 1
 	e.ringLocal(at, f.seqs())
 	return released, f.err
+}
+
+// Extend lets the lease of token end in that many ms; false if it does not hold the lock or promise. What
+// is held for as long as a connection stays as it is. Errors as for Lock.
+func (e *Engine) Extend(ctx context.Context, s Session, name, token string, lease int64) (bool, error) {
+	k, at, err := e.prepare(s, name)
+	if err != nil {
+		return false, err
+	}
+	reply, err := extendScript.run(ctx, s, k.ofLine(), append(e.common(at, k), token, lease))
+	if err != nil {
+		e.ringIfLost(at, err)
+		return false, err
+	}
+	f := fieldsOf(reply)
+	holds := f.number() == 1
+	e.ringLocal(at, f.seqs())
+	if holds {
+		e.holds.extended(s, at, token, time.Now().Add(millis(lease)))
+	}
+	return holds, f.err
 }
 
 // ringIfLost: a script may have handed the lock to one of ours, and the reply that says so is lost.

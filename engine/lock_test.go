@@ -300,7 +300,10 @@ func TestABellForACallThatIsOverGivesBackWhatWasHandedToIt(t *testing.T) {
 		s := b.session(0)
 		held := mustLock(t, e, s, Request{Name: name})
 		// A place whose call this proxy has forgotten.
-		c := e.newCall(b.session(0), false, mustKeys(t), Request{Name: name})
+		c, err := e.newCall(t.Context(), b.session(0), false, mustKeys(t), Request{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
 		c.seq = e.waiters.nextSeq()
 		if _, err := e.ask(t.Context(), c, true, false); err != nil {
 			t.Fatal(err)

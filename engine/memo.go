@@ -24,20 +24,20 @@ const (
 )
 
 // Memo returns the value of r.Name if there is one; else the promise to make it, if nobody has it; else
-// it waits for either. Errors as for Lock.
+// it waits for either. Errors as for Lock, and RejectedError.
 func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
-	k, err := keysOf(r.Name, e.cfg.TagSplit)
+	k, _, err := e.prepare(s, r.Name)
 	if err != nil {
-		return Memo{}, err
-	}
-	if err := e.ready.check(); err != nil {
 		return Memo{}, err
 	}
 	value, hit, err := get(ctx, s, k.value)
 	if hit || err != nil {
 		return Memo{Value: value}, err
 	}
-	c := e.newCall(s, true, k, r)
+	c, err := e.newCall(ctx, s, true, k, r)
+	if err != nil {
+		return Memo{}, err
+	}
 	a, err := e.obtainMemo(ctx, c, k)
 	if err != nil {
 		return Memo{}, err
@@ -89,22 +89,20 @@ type Resolution struct {
 // Resolve stores the value and tells everyone who waits for it, if the token still holds the promise;
 // false, and nothing is stored, if not. Errors as for Lock.
 func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, error) {
-	k, err := keysOf(r.Name, e.cfg.TagSplit)
+	k, at, err := e.prepare(s, r.Name)
 	if err != nil {
 		return false, err
 	}
-	if err := e.ready.check(); err != nil {
-		return false, err
-	}
-	at := line{s.DB(), r.Name}
 	ttl := ""
 	if r.TTL > 0 {
 		ttl = fmt.Sprint(r.TTL)
 	}
 	args := append(e.common(at, k), r.Token, r.Value, ttl, k.notif, notifMost, briefTTL, briefMost)
 	before := e.waiters.memoCallers(at)
+	undo := e.holds.ending(s, at, r.Token)
 	reply, err := resolveScript.run(ctx, s, k.ofMemo(), args)
 	if err != nil {
+		undo()
 		e.ringIfLost(at, err)
 		return false, err
 	}
@@ -115,4 +113,42 @@ func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, er
 		e.resolvedHere(at, before, r.Value)
 	}
 	return stored, f.err
+}
+
+// rejectOnce is how long, in ms, a rejection without a TTL is kept for those who were waiting and have not
+// heard of it yet.
+const rejectOnce = 10_000
+
+// Rejection says that there will be no value.
+type Rejection struct {
+	Name, Token, Message string
+	TTL                  int64 // ms for which the message answers everyone; 0: only those who wait now
+}
+
+// Reject tells everyone who waits for the value that there will be none, if the token still holds the
+// promise; false if not. Errors as for Lock.
+func (e *Engine) Reject(ctx context.Context, s Session, r Rejection) (bool, error) {
+	k, at, err := e.prepare(s, r.Name)
+	if err != nil {
+		return false, err
+	}
+	ttl := ""
+	if r.TTL > 0 {
+		ttl = fmt.Sprint(r.TTL)
+	}
+	undo := e.holds.ending(s, at, r.Token)
+	reply, err := rejectScript.run(ctx, s, k.ofMemo(), append(e.common(at, k), r.Token, r.Message, ttl, rejectOnce))
+	if err != nil {
+		undo()
+		e.ringIfLost(at, err)
+		return false, err
+	}
+	f := fieldsOf(reply)
+	done := f.number() == 1
+	e.ringLocal(at, f.seqs())
+	mine, fence := f.number() == 1, f.number()
+	if mine {
+		e.rejected(at, fence, r.Message)
+	}
+	return done, f.err
 }

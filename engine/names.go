@@ -11,8 +11,8 @@ var reserved = []string{"/lock", "/lockwaiting", "/lockwaitingset", "/fence", "/
 
 // keys are where everything about one name lives in Redis.
 type keys struct {
-	value, lock, queue, waiting, fence string // keys
-	notif, locknotif                   string // channels
+	value, lock, queue, waiting, fence, failure string // keys
+	notif, locknotif, locklost                  string // channels
 }
 
 // keysOf returns the keys of name, which ErrInvalidName refuses if it is empty, too long or itself such
@@ -40,12 +40,14 @@ func keysOf(name, split string) (keys, error) {
 		queue:     tag + "/lockwaiting" + rest,
 		waiting:   tag + "/lockwaitingset" + rest,
 		fence:     tag + "/fence" + rest,
+		failure:   tag + "/error" + rest,
 		notif:     tag + "/notif" + rest,
 		locknotif: tag + "/locknotif" + rest,
+		locklost:  tag + "/locklost" + rest,
 	}, nil
 }
 
 // ofLine are the keys that every script on a line declares, in their order; ofMemo those of a script
-// that also reads or writes the value.
+// that also reads or writes the value or the error.
 func (k keys) ofLine() []string { return []string{k.lock, k.queue, k.waiting, k.fence} }
-func (k keys) ofMemo() []string { return append(k.ofLine(), k.value) }
+func (k keys) ofMemo() []string { return append(k.ofLine(), k.value, k.failure) }

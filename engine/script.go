@@ -25,10 +25,22 @@ var (
 	releaseLua string
 	//go:embed lua/leave.lua
 	leaveLua string
+	//go:embed lua/answer.lua
+	answerLua string
 	//go:embed lua/resolve.lua
 	resolveLua string
+	//go:embed lua/reject.lua
+	rejectLua string
+	//go:embed lua/extend.lua
+	extendLua string
+	//go:embed lua/renew.lua
+	renewLua string
+	//go:embed lua/status.lua
+	statusLua string
 	//go:embed lua/value.lua
 	valueLua string
+	//go:embed lua/agree.lua
+	agreeLua string
 )
 
 var (
@@ -36,8 +48,13 @@ var (
 	askMemoScript = newScript("ask memo", lineLua, askLua, askMemoLua)
 	releaseScript = newScript("release", lineLua, releaseLua)
 	leaveScript   = newScript("leave", lineLua, leaveLua)
-	resolveScript = newScript("resolve", lineLua, resolveLua)
+	resolveScript = newScript("resolve", lineLua, answerLua, resolveLua)
+	rejectScript  = newScript("reject", lineLua, answerLua, rejectLua)
+	extendScript  = newScript("extend", lineLua, extendLua)
+	renewScript   = newScript("renew", lineLua, renewLua)
+	statusScript  = newScript("status", lineLua, statusLua)
 	valueScript   = newScript("value", valueLua)
+	agreeScript   = newScript("agree", agreeLua)
 )
 
 // script is one operation, by name for errors, by sha for Redis.
@@ -91,6 +108,37 @@ type ownConn struct{ client *redis.Client }
 func (o ownConn) Do(ctx context.Context, args ...any) (any, error) {
 	reply, err := o.client.Do(ctx, args...).Result()
 	return ownReply(reply, err)
+}
+
+// scriptCall are the keys and arguments of one call of a script, result its reply.
+type (
+	scriptCall struct {
+		keys []string
+		args []any
+	}
+	scriptResult struct {
+		reply any
+		err   error
+	}
+)
+
+// runAll runs a script once for each of calls, in one pipeline.
+func (o ownConn) runAll(ctx context.Context, s *script, calls []scriptCall) []scriptResult {
+	pipe := o.client.Pipeline()
+	sent := make([]*redis.Cmd, len(calls))
+	for i, c := range calls {
+		sent[i] = pipe.Do(ctx, s.command("EVALSHA", s.sha, c.keys, c.args)...)
+	}
+	_, _ = pipe.Exec(ctx) // each result has its error
+	results := make([]scriptResult, len(calls))
+	for i, c := range calls {
+		reply, err := ownReply(sent[i].Result())
+		if isNoScript(err) { // the first of them makes Redis know it; the others are asked anew as well
+			reply, err = s.run(ctx, o, c.keys, c.args)
+		}
+		results[i] = scriptResult{reply, err}
+	}
+	return results
 }
 
 // ownReply turns go-redis's errors into the Session's: nil replies are no errors, Redis's errors are

@@ -18,6 +18,26 @@ type Session interface {
 
 	// DB is the number of the selected database.
 	DB() int
+
+	// Peer says who the caller is. It asks Redis (CLIENT INFO, on the session
+	// itself) at the first call and again after the client may have changed its
+	// name; what Redis refuses to tell is left empty. An error means that the
+	// session is lost.
+	Peer(ctx context.Context) (Peer, error)
+
+	// Push sends news that nobody asked for to the client, as a RESP3 push of
+	// bulk strings; false if the client does not speak RESP3, or is gone. It may
+	// be called by any goroutine at any time, also after the session has ended,
+	// and does not wait for the client.
+	Push(elements ...string) bool
+}
+
+// Peer is the client of a session.
+type Peer struct {
+	Addr     string // as the proxy sees it: ip:port, or the path of a Unix socket
+	Name     string // CLIENT SETNAME
+	ID       int64  // Redis's number for the session's connection; 0: not known
+	Upstream string // the address of that connection as Redis sees it
 }
 
 // RedisError is an error that Redis itself replied, without the leading '-'.

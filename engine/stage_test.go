@@ -106,9 +106,14 @@ func (st *stage) heard() []string {
 			if err != nil || bell.name != "x:n" || bell.db != 0 {
 				st.t.Errorf("bell %q: %+v, %v", m.Payload, bell, err)
 			}
-			if bell.resolved {
+			switch bell.kind {
+			case "v":
 				out = append(out, strings.TrimSpace("ready "+instance+" "+bell.value))
-			} else {
+			case "e":
+				out = append(out, "rejected "+instance+" "+bell.value)
+			case "d":
+				out = append(out, fmt.Sprintf("ended %s:%d", instance, bell.seq))
+			default:
 				out = append(out, fmt.Sprintf("ring %s:%d", instance, bell.seq))
 			}
 		}
@@ -124,10 +129,10 @@ func (st *stage) run(s *script, keys []string, instance string, rest ...any) (an
 	return s.run(context.Background(), d, keys, args)
 }
 
-// ask: ask <token> <instance>:<seq> [memo] [again] [nowait] [px=ms] [seen=fence]
+// ask: ask <token> <instance>:<seq> [memo] [again] [nowait] [session] [px=ms] [seen=fence] [since=fence]
 func (st *stage) ask(args []string) (any, error) {
 	instance, seq, _ := strings.Cut(args[1], ":")
-	s, keys, first, nowait, lease, seen := st.askLock, st.keys.ofLine(), 1, 0, "30000", "0"
+	s, keys, first, nowait, lease, seen, own, since := st.askLock, st.keys.ofLine(), 1, 0, "30000", "0", "l addr name", ""
 	for _, opt := range args[2:] {
 		name, value, _ := strings.Cut(opt, "=")
 		switch name {
@@ -141,17 +146,21 @@ func (st *stage) ask(args []string) (any, error) {
 			lease = value
 		case "seen":
 			seen = value
+		case "session":
+			own = "s addr name"
+		case "since":
+			since = value
 		}
 	}
-	return st.run(s, keys, instance, args[0], seq, first, lease, nowait, seen)
+	return st.run(s, keys, instance, args[0], seq, first, lease, nowait, seen, own, since)
 }
 
-// leave: leave <instance> all|unclaimed <token>:<seq> ...
+// leave: leave <instance> all|unclaimed|keep <token>:<seq> ...
 func (st *stage) leave(args []string) (any, error) {
-	rest := []any{asFlag(args[1] == "all")}
+	rest := []any{asFlag(args[1] != "unclaimed")}
 	for _, pair := range args[2:] {
 		token, seq, _ := strings.Cut(pair, ":")
-		rest = append(rest, token, seq)
+		rest = append(rest, token, seq, asFlag(args[1] == "keep"))
 	}
 	return st.run(st.leaving, st.keys.ofLine(), args[0], rest...)
 }
@@ -163,6 +172,15 @@ func (st *stage) resolve(args []string) (any, error) {
 		ttl = args[3]
 	}
 	return st.run(resolveScript, st.keys.ofMemo(), args[0], args[1], args[2], ttl, st.keys.notif, notifMost, briefTTL, briefMost)
+}
+
+// reject: reject <instance> <token> <message> [ttl]
+func (st *stage) reject(args []string) (any, error) {
+	ttl := ""
+	if len(args) > 3 {
+		ttl = args[3]
+	}
+	return st.run(rejectScript, st.keys.ofMemo(), args[0], args[1], args[2], ttl, rejectOnce)
 }
 
 // play runs one step and says what came of it: the reply, the waiters of the asking instance that the
@@ -183,6 +201,16 @@ func (st *stage) play(step string) string {
 		reply, err = st.leave(f[1:])
 	case "resolve":
 		reply, err = st.resolve(f[1:])
+	case "reject":
+		reply, err = st.reject(f[1:])
+	case "extend":
+		reply, err = st.run(extendScript, st.keys.ofLine(), f[1], f[2], f[3])
+	case "renew":
+		instance, seq, _ := strings.Cut(f[2], ":")
+		reply, err = st.run(renewScript, st.keys.ofLine(), instance, f[1], seq, 30000)
+	case "status":
+		reply, err = st.run(statusScript, st.keys.ofMemo(), f[1])
+		return fmt.Sprint(reply, err)
 	case "live":
 		st.live(f[1:]...)
 	case "dead":
@@ -209,6 +237,9 @@ func describe(reply any, err error, instance string) []string {
 	if err != nil {
 		return []string{"error " + err.Error()}
 	}
+	if n, ok := reply.(int64); ok {
+		return []string{fmt.Sprint(n)}
+	}
 	list, ok := reply.([]any)
 	if !ok {
 		return nil
@@ -217,8 +248,8 @@ func describe(reply any, err error, instance string) []string {
 	switch list[0] {
 	case "granted", "no", "gone":
 		out = append(out, list[0].(string))
-	case "value":
-		out = append(out, "value "+list[1].(string))
+	case "value", "rejected":
+		out = append(out, list[0].(string)+" "+list[1].(string))
 	case "wait":
 		word := "wait"
 		if list[2] == int64(1) {
@@ -230,7 +261,7 @@ func describe(reply any, err error, instance string) []string {
 		out = append(out, word)
 	default:
 		out = append(out, fmt.Sprint(list[0]))
-		if len(list) == 3 && list[2] == int64(1) {
+		if len(list) >= 3 && list[2] == int64(1) {
 			out = append(out, "own ready")
 		}
 	}

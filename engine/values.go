@@ -64,7 +64,7 @@ func (e *Engine) fetchOnce(l line, struck bool) {
 	value, ok := reply.(string)
 	switch {
 	case err == nil && ok:
-		serveAll(callers, served{value, struck})
+		serveAll(callers, served{value: value, struck: struck})
 	case err != nil || struck:
 		// We can't say, or the value is gone and with it the places: each asks for himself, with his
 		// own rights.
@@ -84,7 +84,7 @@ func serveAll(callers []*waiter, s served) {
 func (e *Engine) resolved(b bell) {
 	e.leaver.forget(b.line)
 	if b.hasValue {
-		serveAll(e.waiters.memoCallers(b.line), served{b.value, true})
+		serveAll(e.waiters.memoCallers(b.line), served{value: b.value, struck: true})
 		return
 	}
 	e.fetch(b.line, true)
@@ -94,6 +94,19 @@ func (e *Engine) resolved(b bell) {
 // others look it up.
 func (e *Engine) resolvedHere(at line, before []*waiter, value string) {
 	e.leaver.forget(at)
-	serveAll(before, served{value, true})
+	serveAll(before, served{value: value, struck: true})
 	e.fetch(at, true)
+}
+
+// rejected: a promise, whose fence is given, was rejected, and our memo callers are struck from the line. Of
+// those who wait now it is answered to who waited for that promise; others ask.
+func (e *Engine) rejected(at line, fence int64, message string) {
+	e.leaver.forget(at)
+	for _, w := range e.waiters.memoCallers(at) {
+		if since := w.since.Load(); since >= 0 && since <= fence {
+			w.serve(served{value: message, struck: true, rejected: true})
+		} else {
+			w.ring()
+		}
+	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,13 +20,15 @@ type waiter struct {
 	seq   uint64
 	bell  chan struct{} // capacity one: rung means "ask again"; ringing never blocks
 	value chan served   // capacity one; of memo callers only
+	since atomic.Int64  // last fence when it began to wait; -1 before it does
 }
 
-// served is a memo value that was fetched for a waiter. struck says that the script which stored it
-// took the waiter out of the line.
+// served is a memo value that was fetched for a waiter, or the message of a rejection. struck says that
+// the script which stored it took the waiter out of the line.
 type served struct {
-	value  string
-	struck bool
+	value    string
+	struck   bool
+	rejected bool
 }
 
 func (w *waiter) ring() {
@@ -81,6 +84,7 @@ func (ws *waiters) add(l line, memo bool) (w *waiter, first bool) {
 	}
 	ws.seq++
 	w = &waiter{line: l, seq: ws.seq, bell: make(chan struct{}, 1)}
+	w.since.Store(-1)
 	ws.all[w.seq] = w
 	if !memo {
 		return w, false

@@ -1,10 +1,10 @@
 -- ask.lua: asks for the lock; the body of ask_lock and ask_memo.
 --
 -- ARGV  7 token   8 seq of the attempt   9 1: the attempt's first ask   10 lease in ms
---       11 1: does not wait   12 highest fence this proxy has seen
+--       11 1: does not wait   12 highest fence this proxy has seen   13 who asks (line.lua, own)
 -- Returns {granted, fence, rings} | {wait, ms left (-1: no TTL), first in line 0/1, holder does not
--- know us 0/1, length of the line, rings} | {no, rings} | {gone, rings}: a later call with this token
--- took over.
+-- know us 0/1, length of the line, last fence, rings} | {no, rings} | {gone, rings}: a later call with
+-- this token took over.
 -- Atomic: a free lock is taken by whoever is first in line, and by no one in between.
 
 local function next_fence(s)
@@ -22,12 +22,12 @@ local function own(s, a)
     local head = pick(s, walk())
     ring(head, head and head.token)
   end
-  if a.elder then ring(a.before, a.token) end
+  if a.elder and not a.before.kept then ring(a.before, a.token) end
   if a.place then drops[#drops + 1] = a.token end
   guard(s, false)
   tell()
   call('PEXPIRE', LOCK, int(a.lease))
-  record(a.token, a.id, 'h', a.lease, fence)
+  record(a.token, a.id, 'h', a.lease, fence, ARGV[13])
   settle()
   restore(s)
   refresh()
@@ -52,26 +52,26 @@ local function stand(s, a)
   local stranger = s.owner ~= s.tok or s.st == 'f'
   local front = s.lapsed and s.tok == a.token
   local first = front or a.length == 0 or a.head == a.token
-  if a.elder then ring(a.before, a.token) end
+  if a.elder and not a.before.kept then ring(a.before, a.token) end
   guard(s, not a.place and not front)
   tell()
   if s.lapsed or s.tok == a.token then forget_record() end -- its fence is not this caller's any more
   if front then s.lapsed = false end
   restore(s)
   enter(s, a, front)
-  return { 'wait', left, first and 1 or 0, stranger and 1 or 0, math.max(a.length, 1), rings }
+  return { 'wait', left, first and 1 or 0, stranger and 1 or 0, math.max(a.length, 1), int(s.n), rings }
 end
 
 local function take(s, a, head)
   local fence = next_fence(s)
   if head and head.token ~= a.token then ring(head, head.token) end
-  if a.elder then ring(a.before, a.token) end
+  if a.elder and not a.before.kept then ring(a.before, a.token) end
   if a.place then drops[#drops + 1] = a.token end
   guard(s, not a.place and not a.returning)
   tell(a.token)
   settle()
   call('SET', LOCK, a.token, 'PX', int(a.lease))
-  record(a.token, a.id, 'h', a.lease, fence)
+  record(a.token, a.id, 'h', a.lease, fence, ARGV[13])
   restore(s)
   refresh()
   return { 'granted', int(fence), rings }
@@ -81,7 +81,7 @@ end
 local function give(s, a, owner, head)
   ring(owner, owner.token)
   if head and head.token ~= a.token then ring(head, head.token) end
-  if a.elder then ring(a.before, a.token) end
+  if a.elder and not a.before.kept then ring(a.before, a.token) end
   guard(s, not a.place and not a.nowait)
   tell(owner.token)
   if s.tok == a.token then forget_record() end
@@ -91,7 +91,7 @@ local function give(s, a, owner, head)
   enter(s, a, false)
   local first = not head or head.token == a.token
   return { 'wait', owner.instance and CLAIM or tonumber(LOCKTTL), first and 1 or 0,
-    owner.instance and 0 or 1, math.max(a.length, 1), rings }
+    owner.instance and 0 or 1, math.max(a.length, 1), int(s.n), rings }
 end
 
 local function ask(s, kind)

@@ -1,15 +1,22 @@
 -- ask_memo.lua: KS.MEMO asks for the value, or for the promise to make it.
 --
--- KEYS  5 value   ARGV as ask.lua
--- Returns {value, v, rings}, else as ask.lua: granted is the promise.
+-- KEYS  5 value   6 error: <o|m> <fence of the promise it was> <message>; m is for everyone, o (once)
+--       for those who were waiting for that promise
+-- ARGV  as ask.lua   14 last fence when the caller began to wait, empty if he has not waited yet
+-- Returns {value, v, rings} | {rejected, message, rings}, else as ask.lua: granted is the promise.
 -- Atomic: who is told "wait" or "granted" is so because there is no value, and one who finds the
 -- value leaves the line, or hands on what he was handed for it, in the same step.
 
-return run(function()
-  local s = read()
-  local value = call('GET', KEYS[5])
-  if not value then return ask(s, 'm') end
+-- rejection is the message for this caller, if there is one.
+local function rejection()
+  local kind, fence, message = string.match(call('GET', KEYS[6]) or '', '^(%a) (%d+) (.*)$')
+  if kind == 'm' then return message end
+  local since = tonumber(ARGV[14])
+  if kind == 'o' and since and since <= tonumber(fence) then return message end
+end
 
+-- served takes the caller out of the line, or hands on what he was handed.
+local function served(s)
   local token, attempt, first = ARGV[7], INSTANCE .. ':' .. ARGV[8], ARGV[9] == '1'
   local entry = call('HGET', WAITING, token)
   local place = entry and parse(entry)
@@ -40,5 +47,14 @@ return run(function()
       pass_on(s, owner)
     end
   end
-  return { 'value', value, rings }
+end
+
+return run(function()
+  local s = read()
+  local value = call('GET', KEYS[5])
+  local message = not value and rejection()
+  if not value and not message then return ask(s, 'm') end
+  served(s)
+  if value then return { 'value', value, rings } end
+  return { 'rejected', message, rings }
 end)

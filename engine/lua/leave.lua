@@ -5,7 +5,8 @@
 -- database 0 selected; SELECT in a script ends with it.
 --
 -- ARGV  7 1: also give back what was claimed (0 for a bell that nobody here waits for: it may be
---       older than the claim)   8.. token, seq of the attempt; token, seq; ...
+--       older than the claim)
+--       8.. token, seq of the attempt, 1: keep the place for a while; token, seq, ...
 -- Returns {left, rings}: how many places or holds were given up.
 -- Atomic: between the look at the attempt and the removal no one else may take over.
 
@@ -13,17 +14,24 @@ return run(function()
   call('SELECT', DB)
   local s = read()
   local head = call('LINDEX', QUEUE, 0)
-  local gone, left, release, clear = {}, 0, false, false
-  for i = 8, #ARGV, 2 do
-    local token, attempt = ARGV[i], INSTANCE .. ':' .. ARGV[i + 1]
+  local gone, left, release, clear, back = {}, 0, false, false, nil
+  for i = 8, #ARGV, 3 do
+    local token, attempt, keep = ARGV[i], INSTANCE .. ':' .. ARGV[i + 1], ARGV[i + 2] == '1'
     local entry = call('HGET', WAITING, token)
     if entry then
-      if parse(entry).attempt == attempt and not gone[token] then
-        gone[token], drops[#drops + 1], left = true, token, left + 1
+      local p = parse(entry)
+      if p.attempt == attempt and not p.kept and not gone[token] then
+        gone[token], left = true, left + 1
+        if keep then
+          marks[#marks + 1] = { token, p.id .. '|~' .. int(s.now) }
+        else
+          drops[#drops + 1] = token
+        end
       end
     elseif s.tok == token and s.st ~= 'f' and s.by.attempt == attempt then
       clear = s.lapsed
       release = s.owner == token and (s.st == 'p' or ARGV[7] == '1')
+      if keep and (clear or release) then back = s.by.id .. '|~' .. int(s.now) end
     elseif s.owner == token and s.tok ~= token and ARGV[7] == '1' then
       release = true -- a KeySmith process handed it over, and nobody of ours has claimed it
     end
@@ -44,13 +52,15 @@ return run(function()
   if clear then s.lapsed = false end
   if free then
     pass_on(s, owner)
-    return { release and left + 1 or left, rings }
+  else
+    settle()
+    if clear then forget_record() end
+    restore(s)
   end
-  settle()
-  if clear then
-    forget_record()
-    left = left + 1
+  if back then
+    put_back(s.tok, back)
+    refresh()
   end
-  restore(s)
+  if release or clear then left = left + 1 end
   return { left, rings }
 end)

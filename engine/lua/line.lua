@@ -2,12 +2,14 @@
 --
 -- KEYS  1 lock     string: the owner's token, its TTL is the lease
 --       2 queue    list of the waiting tokens, first come first
---       3 waiting  hash token -> place: <kind>:<instance>:<seq>[|[!]<ms>]; kind is l (KS.LOCK) or m
+--       3 waiting  hash token -> place: <kind>:<instance>:<seq>[|[!~]<ms>]; kind is l (KS.LOCK) or m
 --                  (KS.MEMO); |<ms>: could not be rung since then; |!<ms>: was handed the lock and
---                  did not claim it, must ask himself. KeySmith's own waiters are just 0.
+--                  did not claim it, must ask himself; |~<ms>: its call is over, kept a while for
+--                  the next with the same token. KeySmith's own waiters are just 0.
 --       4 fence    hash n: last fencing number; tok, att, st: who was granted (st h), handed (p: not
---                  yet claimed, f: to a KeySmith waiter) the lock and by which place; x: suspect
---                  instances as <instance>@<ms>
+--                  yet claimed, f: to a KeySmith waiter) the lock and by which place; own: how and
+--                  by whom it was asked for, "s" (SESSION) or "l" (lease), address and name of the
+--                  client; x: suspect instances as <instance>@<ms>
 -- ARGV  1 now in ms (empty: Redis's clock; tests set it)   2 database   3 asking instance
 --       4 name   5 locknotif channel   6 ks-lock-ttl in ms (lease of KeySmith's waiters)
 --
@@ -22,6 +24,7 @@ local DB, INSTANCE, NAME, LOCKNOTIF, LOCKTTL = ARGV[2], ARGV[3], ARGV[4], ARGV[5
 
 local CLAIM = 2000 -- ms a hand-off holds before the new owner's own ask claims it
 local GRACE = 30000 -- ms a waiter that can't be rung keeps its place
+local KEEP = 2000 -- ms the place of an ended call with a token of the caller's is kept
 local QUEUETTL = 60000 -- ms a line outlives the last ask
 local DAY = 86400000 -- ms a fence outlives the lease
 local CHUNK, CHUNKS = 4, 64 -- waiters read at first, and at most, at once: mostly the first two will do
@@ -57,15 +60,18 @@ local function parse(place)
     id = id, kind = kind, instance = instance, seq = seq,
     attempt = instance and (instance .. ':' .. seq),
     failed = string.sub(mark, 1, 1) == '!',
+    kept = string.sub(mark, 1, 1) == '~',
     since = tonumber(string.match(mark, '%d+') or ''),
   }
 end
 
--- read returns owner (false: free), record (n, tok, att, st), suspects, clock. lapsed: the lock was
--- handed to tok, who did not claim it in time.
+-- read returns owner (false: free), record (n, tok, att, st, own), suspects, clock. lapsed: the lock
+-- was handed to tok, who did not claim it in time. session: it is held for as long as a connection.
 local function read()
-  local f = call('HMGET', FENCE, 'n', 'tok', 'att', 'st', 'x')
+  local f = call('HMGET', FENCE, 'n', 'tok', 'att', 'st', 'x', 'own')
   local s = { owner = call('GET', LOCK), n = tonumber(f[1] or '0'), tok = f[2], att = f[3], st = f[4] }
+  s.own = s.st == 'h' and s.tok == s.owner and f[6] or ''
+  s.session = string.sub(s.own, 1, 1) == 's'
   if not s.n then refuse({ err = 'ERR the fence of this lock is not a number' }) end
   s.by = parse(s.att or '')
   s.suspects = {}
@@ -110,7 +116,7 @@ end
 
 local function can_be_rung(s, p)
   if not p.instance then return subscribed(LOCKNOTIF) end
-  if p.failed or s.suspects[p.instance] then return false end
+  if p.failed or p.kept or s.suspects[p.instance] then return false end
   return p.instance == INSTANCE or subscribed('ks/inbox:' .. p.instance)
 end
 
@@ -128,6 +134,8 @@ local function pick(s, line, me, skip)
         p.token = token
         found[#found + 1] = p
         if #found == 2 then break end
+      elseif p.kept then
+        if s.now - p.since > KEEP then drops[#drops + 1] = token end
       elseif not p.since then
         marks[#marks + 1] = { token, p.id .. '|' .. int(s.now) }
       elseif s.now - p.since > GRACE then
@@ -145,6 +153,15 @@ local function ring(p, token)
   else
     bells[#bells + 1] = { 'ks/inbox:' .. p.instance,
       'r ' .. DB .. ' ' .. p.seq .. ' ' .. #token .. ' ' .. token .. NAME }
+  end
+end
+
+-- dismiss tells the proxy of the connection that holds the lock that the hold is ended by its token, so
+-- that it is not taken for lost there. The asking proxy knows by itself.
+local function dismiss(s)
+  if s.session and s.by.instance and s.by.instance ~= INSTANCE then
+    bells[#bells + 1] = { 'ks/inbox:' .. s.by.instance,
+      'd ' .. DB .. ' ' .. s.by.seq .. ' ' .. #s.tok .. ' ' .. s.tok .. NAME }
   end
 end
 
@@ -201,14 +218,17 @@ local function settle()
   for _, mark in ipairs(marks) do call('HSET', WAITING, mark[1], mark[2]) end
 end
 
+-- put_back gives one who has lost what he was handed his place at the front again.
+local function put_back(token, place)
+  call('LPUSH', QUEUE, token)
+  call('HSET', WAITING, token, place)
+end
+
 -- restore puts one who did not claim his hand-off back at the front, marked, and writes down that his
 -- instance is suspect: one claim window per frozen proxy, not one per waiter of it. Suspicion that is
 -- older than the places it is about is forgotten.
 local function restore(s)
-  if s.lapsed then
-    call('LPUSH', QUEUE, s.tok)
-    call('HSET', WAITING, s.tok, s.by.id .. '|!' .. int(s.now))
-  end
+  if s.lapsed then put_back(s.tok, s.by.id .. '|!' .. int(s.now)) end
   if not s.lapsed and not s.absolved then return end
   local list = {}
   for instance, since in pairs(s.suspects) do
@@ -227,17 +247,17 @@ local function refresh()
   call('PEXPIRE', WAITING, QUEUETTL)
 end
 
--- record writes who has the lock. fence is nil when the lock is only handed over.
-local function record(token, place, st, lease, fence)
+-- record writes who has the lock. fence and own are nil when the lock is only handed over.
+local function record(token, place, st, lease, fence, own)
   if fence then
-    call('HSET', FENCE, 'n', int(fence), 'tok', token, 'att', place, 'st', st)
+    call('HSET', FENCE, 'n', int(fence), 'tok', token, 'att', place, 'st', st, 'own', own)
   else
     call('HSET', FENCE, 'tok', token, 'att', place, 'st', st)
   end
   call('PEXPIRE', FENCE, int(lease + DAY))
 end
 
-local function forget_record() call('HDEL', FENCE, 'tok', 'att', 'st') end
+local function forget_record() call('HDEL', FENCE, 'tok', 'att', 'st', 'own') end
 
 -- pass_on writes the end of a hold: p owns the lock next, provisionally, or nobody does. If p's proxy
 -- does not claim it, the asking one will have to see to it that the line goes on.

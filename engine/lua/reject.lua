@@ -1,0 +1,26 @@
+-- reject.lua: KS.REJECT tells everyone who waits for the value that there will be none, and gives the
+-- promise back.
+--
+-- KEYS  5 value   6 error (ask_memo.lua)
+-- ARGV  7 token   8 message   9 TTL in ms for which the error answers everyone, empty: only those who
+--       wait now   10 TTL in ms of the error for those
+-- Returns {1, rings, 1 if KS.MEMO callers of the asking instance waited, fence of the promise}, or
+-- {0, rings, 0, 0} when the token does not hold the promise.
+-- Atomic: who waits for this promise is told of its end, nobody is promoted beside it.
+
+return run(function()
+  local token, message, ttl = ARGV[7], ARGV[8], ARGV[9]
+  local s = read()
+  if not promised(s, token) then return { 0, rings, 0, '0' } end
+  call('GET', KEYS[6])
+  local owner, instances = strike(s)
+  local mine = announce(instances, 'e ' .. DB .. ' ' .. #NAME .. ' ' .. int(s.n) .. ' ' .. NAME .. message)
+  dismiss(s)
+
+  guard(s, true)
+  tell(owner and owner.token)
+  local kind = ttl == '' and 'o' or 'm'
+  call('SET', KEYS[6], kind .. ' ' .. int(s.n) .. ' ' .. message, 'PX', ttl == '' and ARGV[10] or ttl)
+  pass_on(s, owner)
+  return { 1, rings, mine, int(s.n) }
+end)

@@ -1,0 +1,174 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// The watchdog renews the locks that sessions hold: every third of the TTL, all that are due in one
+// pipeline. An attempt takes a sixth at most, so two more fit in before a lock counts as lost, which is 5 %
+// before it runs out, reckoned from before the last renewal that succeeded was sent.
+type watchdog struct {
+	e    *Engine
+	news []lost // of locks that were lost while Redis could not be told
+}
+
+// lost is a lost lock that is still to be published.
+type lost struct {
+	channel, token string
+	since          time.Time
+}
+
+// newsAge is for how long the publication of a lost lock is tried.
+const newsAge = time.Minute
+
+// renewMost is how many locks are renewed in one pipeline.
+const renewMost = 1000
+
+func (d *watchdog) run(ctx context.Context) {
+	ttl := d.e.holds.ttl
+	timer := time.NewTimer(ttl)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.e.holds.changed:
+		case <-timer.C:
+			d.round(ctx)
+		case <-ctx.Done():
+			return
+		}
+		timer.Reset(d.pause())
+	}
+}
+
+// pause is the time until something is due.
+func (d *watchdog) pause() time.Duration {
+	hs := d.e.holds
+	pause := hs.ttl
+	if len(d.news) > 0 {
+		pause = min(pause, time.Second)
+	}
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for _, h := range hs.held {
+		pause = min(pause, time.Until(h.next), time.Until(hs.trustEnds(h)))
+	}
+	return max(pause, 0)
+}
+
+// trustEnds is when a hold that could not be renewed counts as lost.
+func (hs *holds) trustEnds(h *hold) time.Time { return h.trusted.Add(hs.ttl - hs.ttl/20) }
+
+// round renews what is due, or will be shortly.
+func (d *watchdog) round(ctx context.Context) {
+	hs := d.e.holds
+	soon := time.Now().Add(hs.ttl / 30)
+	var due []*hold
+	hs.mu.Lock()
+	for _, h := range hs.held {
+		if h.next.Before(soon) {
+			due = append(due, h)
+		}
+	}
+	hs.mu.Unlock()
+	for len(due) > 0 {
+		n := min(len(due), renewMost)
+		d.renew(ctx, due[:n])
+		due = due[n:]
+	}
+	d.expire(ctx)
+	d.publish(ctx)
+}
+
+// What a renewal can say.
+const (
+	renewLost       = 0
+	renewed         = 1
+	renewSuperseded = 2 // a later call with the same token has it
+)
+
+// renew runs one renew script for each, in one pipeline.
+func (d *watchdog) renew(ctx context.Context, due []*hold) {
+	hs := d.e.holds
+	ctx, cancel := context.WithTimeout(ctx, hs.ttl/6)
+	defer cancel()
+	calls := make([]scriptCall, len(due))
+	for i, h := range due {
+		k, _ := keysOf(h.name, d.e.cfg.TagSplit) // was valid when it was asked
+		calls[i] = scriptCall{k.ofLine(), append(d.e.common(h.line, k), h.token, int64(h.seq), d.e.LockTTL())}
+	}
+	sent := time.Now()
+	for i, r := range d.e.own.runAll(ctx, renewScript, calls) {
+		said, ok := r.reply.(int64)
+		if r.err != nil || !ok {
+			d.e.log.Debug("session lock was not renewed, trying again", "name", due[i].name, "err", r.err)
+			said = -1
+		}
+		d.settle(ctx, due[i], said, sent)
+	}
+}
+
+// settle books what a renewal said. A hold that was given up meanwhile is not in the set any more, and
+// nothing is said of it.
+func (d *watchdog) settle(ctx context.Context, h *hold, said int64, sent time.Time) {
+	hs := d.e.holds
+	hs.mu.Lock()
+	current := hs.held[h.seq] == h
+	if current {
+		switch said {
+		case renewed:
+			h.trusted, h.next = sent, sent.Add(hs.ttl/3)
+		case renewLost, renewSuperseded:
+			hs.drop(h)
+		default: // Redis is away or busy: nobody knows
+			h.next = time.Now().Add(hs.ttl / 12)
+		}
+	}
+	hs.mu.Unlock()
+	if current && said == renewLost {
+		d.tell(ctx, h)
+	}
+}
+
+// expire gives up those who could not be renewed for so long that they may have run out.
+func (d *watchdog) expire(ctx context.Context) {
+	hs := d.e.holds
+	var ended []*hold
+	hs.mu.Lock()
+	for _, h := range hs.held {
+		if !time.Now().Before(hs.trustEnds(h)) {
+			hs.drop(h)
+			ended = append(ended, h)
+		}
+	}
+	hs.mu.Unlock()
+	for _, h := range ended {
+		d.e.leaver.add(h.line, h.departure()) // if it stands after all
+		d.tell(ctx, h)
+	}
+}
+
+// tell says that a lock is lost: to the client, if it can be told, and to whoever listens.
+func (d *watchdog) tell(ctx context.Context, h *hold) {
+	d.e.log.Warn("a session lock is lost: it was deleted, or could not be renewed in time", "name", h.name, "db", h.db)
+	h.s.Push("ks.lost", h.name, h.token)
+	k, _ := keysOf(h.name, d.e.cfg.TagSplit)
+	d.news = append(d.news, lost{k.locklost, h.token, time.Now()})
+	d.publish(ctx)
+}
+
+// publish sends the news, and keeps what can't be sent.
+func (d *watchdog) publish(ctx context.Context) {
+	for len(d.news) > 0 {
+		n := d.news[0]
+		if time.Since(n.since) < newsAge {
+			ctx, cancel := context.WithTimeout(ctx, d.e.holds.ttl/6)
+			_, err := d.e.own.Do(ctx, "PUBLISH", n.channel, n.token)
+			cancel()
+			if err != nil && isTransient(err) {
+				return
+			}
+		}
+		d.news = d.news[1:]
+	}
+}
