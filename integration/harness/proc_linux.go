@@ -25,3 +25,13 @@ func (p *Process) Memory(t testing.TB, field string) int64 {
 	}
 	return kilobytes << 10
 }
+
+// Files returns how many descriptors the process has open.
+func (p *Process) Files(t testing.TB) int {
+	t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}
