@@ -12,7 +12,7 @@ import (
 
 // callerCommands are the rights that scripts need; the proxy's own user needs select as well.
 var callerCommands = strings.Fields(`eval evalsha get set del pexpire pttl time hget hset hmget hdel
-	lrange lindex llen lrem rpush lpush publish pubsub|numsub`)
+	lrange lindex llen lrem rpush lpush publish pubsub|numsub exists`)
 
 // snapshot is everything in the database but TTLs.
 func (b *backend) snapshot() string {
@@ -134,11 +134,12 @@ func TestAKeyOfAnotherTypeIsRefusedAndNothingIsWritten(t *testing.T) {
 		setUp := []string{"live B C", "ask a A:1 memo", "ask b B:1 memo", "ask c C:1", "ask d A:2"}
 		steps := []string{
 			"ask e A:3", "ask b B:1 memo again", "ask c C:1 again", "release A a", "resolve A a v", "leave B all b:1", "leave A all a:1",
+			"reject A a no", "extend A a 500", "leave B keep b:1",
 		}
-		for i := range 5 {
+		for i := range 6 {
 			for _, step := range steps {
-				if i == 4 && !strings.Contains(step, "memo") && !strings.Contains(step, "resolve") {
-					continue // does not look at the value
+				if !looksAt(step, i) {
+					continue
 				}
 				b.do("FLUSHALL")
 				st := newStage(t, b)
@@ -161,6 +162,19 @@ func TestAKeyOfAnotherTypeIsRefusedAndNothingIsWritten(t *testing.T) {
 	})
 }
 
+// looksAt reports whether a step looks at the ith of the keys.
+func looksAt(step string, i int) bool {
+	op, _, _ := strings.Cut(step, " ")
+	memo := strings.HasSuffix(step, "memo") || strings.HasSuffix(step, "memo again")
+	switch {
+	case i == 4:
+		return memo || op == "resolve"
+	case i == 5:
+		return memo || op == "resolve" || op == "reject"
+	}
+	return true
+}
+
 // fill makes Redis refuse whatever needs memory.
 func (b *backend) fill() {
 	b.do("CONFIG", "SET", "maxmemory", 1)
@@ -178,6 +192,9 @@ func TestAFullRedisRefusesNewcomersCleanlyAndServesTheLine(t *testing.T) {
 		{"ask e A:3", "error OOM"},
 		{"ask e A:3 memo", "error OOM"},
 		{"resolve A a v", "error OOM"},
+		{"reject A a no", "error OOM"},
+		{"extend A a 60000", "1"},
+		{"extend A a 30000", "1, ring B:1"},
 		{"ask b B:1 again", "wait first"},
 		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
 		{"ask b B:1 again", "granted"},

@@ -281,6 +281,135 @@ var scenarios = []struct {
 		{"release A a", "1, own A:2, owner b"},
 	}, "b [] {b l:A:2 p}"},
 
+	// places that are kept
+	{"a call with a token of its own keeps its place for the next, and is passed by meanwhile", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"leave B keep b:1", "1, ring C:1"},
+		{"leave B keep b:1", "0"},
+		{"release A a", "1, watch, ring C:1, owner c"},
+		{"ask b A:2", "wait first"},
+	}, "c [b=l:A:2] {c l:C:1 p}"},
+
+	{"a place is kept for two seconds", []act{
+		{"live C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"leave B keep b:1", "1, ring C:1"},
+		{"pass 2001", ""},
+		{"release A a", "1, watch, ring C:1, owner c"},
+	}, "c [] {c l:C:1 p}"},
+
+	{"a kept place reserves nothing", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"leave B keep b:1", "1"},
+		{"release A a", "1"},
+		{"ask c C:1 nowait", "granted, owner c"},
+	}, "c [b=l:B:1|~1000000] {c l:C:1 h}"},
+
+	{"who is handed the lock as his call ends hands it on and is at the front for the next", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"ask d C:2", "wait"},
+		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
+		{"leave B keep b:1", "1, watch, ring C:1, ring C:2, owner c"},
+		{"ask b A:2", "wait first"},
+	}, "c [b=l:A:2 d=l:C:2] {c l:C:1 p}"},
+
+	{"who did not claim in time and leaves is at the front for the next call, and not suspect for long", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"release A a", "1, watch, ring B:1, owner b"},
+		{"expire lock", ""},
+		{"leave B keep b:1", "1"},
+		{"ask b A:2", "granted, owner b"},
+	}, "b [] {b l:A:2 h}"},
+
+	// leases
+	{"a lease is extended by its token only", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"extend A a 60000", "1"},
+		{"extend A b 60000", "0"},
+		{"release A a", "1"},
+		{"extend A a 60000", "0"},
+	}, " [] {}"},
+
+	{"who is first in line is rung when the lease becomes shorter", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"extend A a 60000", "1"},
+		{"extend A a 500", "1, ring B:1"},
+	}, "a [b=l:B:1] {a l:A:1 h}"},
+
+	{"what was handed over and not claimed can't be extended", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"release A a", "1, watch, ring B:1, owner b"},
+		{"extend A b 60000", "0"},
+	}, "b [] {b l:B:1 p}"},
+
+	{"a stranger's lease is extended by its token", []act{
+		{"redis SET x/lock:n stranger PX 60000", ""},
+		{"extend A stranger 100000", "1"},
+	}, "stranger [] {}"},
+
+	{"a connection's lock is renewed for the attempt that has it", []act{
+		{"ask a A:1 session", "granted, owner a"},
+		{"renew a A:1", "1"},
+		{"renew b A:1", "0"},
+		{"ask a B:1 session", "granted, ring A:1"},
+		{"renew a A:1", "2"},
+		{"leave A all a:1", "0"},
+		{"renew a B:1", "1"},
+		{"expire lock", ""},
+		{"renew a B:1", "0"},
+	}, " [] {a l:B:1 h}"},
+
+	{"the proxy of a connection's lock is told that another ended it", []act{
+		{"live A", ""},
+		{"ask a A:1 session", "granted, owner a"},
+		{"release B a", "1, ended A:1"},
+		{"ask b A:2 session", "granted, owner b"},
+		{"release A b", "1"},
+		{"ask c A:3", "granted, owner c"},
+		{"release B c", "1"},
+		{"ask d A:4 session memo", "granted, owner d"},
+		{"resolve B d v", "1, ended A:4, notif v"},
+	}, " [] {}"},
+
+	{"a connection's lock that is asked for with a lease becomes one", []act{
+		{"live A", ""},
+		{"ask a A:1 session", "granted, owner a"},
+		{"ask a A:2 px=5000", "granted, own A:1"},
+		{"release B a", "1"},
+	}, " [] {}"},
+
+	{"the status of a name", []act{
+		{"status A", "[0 -2  0 0 0 0]"},
+		{"ask a A:1 session", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"status A", "[1 some addr name 1000000000 1 0 0]"},
+		{"redis SET x:n v", ""},
+		{"redis SET x/error:n m<1<no", ""},
+		{"status A", "[1 some addr name 1000000000 1 1 1]"},
+		{"redis SET x/error:n o<1<no", ""},
+		{"redis PERSIST x/lock:n", ""},
+		{"status A", "[1 -1 addr name 1000000000 1 1 0]"},
+		{"live B", ""},
+		{"release A a", "1, watch, ring B:1, owner b"},
+		{"status A", "[1 some  1000000000 0 1 0]"},
+	}, "b [] {b l:B:1 p}"},
+
 	// strangers, KeySmith
 	{"a stranger's lock is waited for, with the advice to look often", []act{
 		{"redis SET x/lock:n stranger PX 60000", ""},
@@ -357,6 +486,66 @@ var scenarios = []struct {
 		{"resolve A a v", "0"},
 		{"ask c A:2 memo", "wait first"},
 	}, "a [c=m:A:2] {a l:A:1 h}"},
+
+	{"a rejection is told to all memo waiters, strikes them and hands the lock to the next lock waiter", []act{
+		{"live B C", ""},
+		{"ask a A:1 memo", "granted, owner a"},
+		{"ask b B:1 memo", "wait first"},
+		{"ask c C:1", "wait"},
+		{"ask d A:2 memo", "wait"},
+		{"ask e C:2", "wait"},
+		{"reject A a no", "1, own ready, watch, ring C:1, ring C:2, rejected B no, owner c"},
+		{"ask b B:1 memo again since=1000000000", "rejected no"},
+		{"ask f A:3 memo", "wait"},
+		{"ask f A:3 memo again since=1000000001", "wait"},
+	}, "c [e=l:C:2 f=m:A:3] {c l:C:1 p}"},
+
+	{"a rejection without a TTL is for those only who waited for that promise", []act{
+		{"ask a A:1 memo", "granted, owner a"},
+		{"reject A a no", "1"},
+		{"ask b B:1 memo", "granted, owner b"},
+		{"reject B b again", "1"},
+		{"ask c C:1 memo since=1000000001", "rejected again"},
+		{"ask c C:1 memo", "granted, owner c"},
+	}, "c [] {c m:C:1 h}"},
+
+	{"a rejection with a TTL is for everyone until it has run out", []act{
+		{"ask a A:1 memo", "granted, owner a"},
+		{"reject A a no 5000", "1"},
+		{"ask b B:1 memo", "rejected no"},
+		{"ask b B:1 memo nowait", "rejected no"},
+		{"ask c C:1", "granted, owner c"},
+		{"release C c", "1"},
+		{"redis DEL x/error:n", ""},
+		{"ask b B:1 memo", "granted, owner b"},
+	}, "b [] {b m:B:1 h}"},
+
+	{"who is rejected while the promise is handed to him hands it on", []act{
+		{"live B C", ""},
+		{"ask a A:1 memo", "granted, owner a"},
+		{"ask b B:1 memo", "wait first"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
+		{"redis SET x/error:n m<1<no", ""},
+		{"ask b B:1 memo again", "rejected no, watch, ring C:1, owner c"},
+	}, "c [] {c l:C:1 p}"},
+
+	{"who does not hold the promise rejects nothing, and a lock is no promise", []act{
+		{"ask a A:1 memo", "granted, owner a"},
+		{"reject A b no", "0"},
+		{"release A a", "1"},
+		{"ask c A:2", "granted, owner c"},
+		{"reject A c no", "0"},
+	}, "c [] {c l:A:2 h}"},
+
+	{"a value ends a memoized rejection", []act{
+		{"redis SET x/error:n m<1<no", ""},
+		{"redis SET x/lock:n theirs PX 60000", ""},
+		{"ask a A:1 memo", "rejected no"},
+		{"resolve A theirs v", "1, notif v"},
+		{"redis DEL x:n", ""},
+		{"ask a A:1 memo", "granted, owner a"},
+	}, "a [] {a m:A:1 h}"},
 
 	{"a generator that gives up promotes the next", []act{
 		{"ask a A:1 memo", "granted, owner a"},

@@ -210,7 +210,13 @@ func (st *stage) play(step string) string {
 		reply, err = st.run(renewScript, st.keys.ofLine(), instance, f[1], seq, 30000)
 	case "status":
 		reply, err = st.run(statusScript, st.keys.ofMemo(), f[1])
-		return fmt.Sprint(reply, err)
+		if err != nil {
+			return "error " + err.Error()
+		}
+		if list := reply.([]any); list[1].(int64) > 0 {
+			list[1] = "some"
+		}
+		return fmt.Sprint(reply)
 	case "live":
 		st.live(f[1:]...)
 	case "dead":
@@ -220,10 +226,10 @@ func (st *stage) play(step string) string {
 		st.now += ms
 	case "expire":
 		st.b.do("DEL", st.keys.lock)
-	case "redis":
+	case "redis": // "<" stands for a space
 		args := make([]any, 0, len(f))
 		for _, arg := range f[1:] {
-			args = append(args, arg)
+			args = append(args, strings.ReplaceAll(arg, "<", " "))
 		}
 		st.b.do(args...)
 	default:

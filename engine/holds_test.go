@@ -1,0 +1,424 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// brief makes session locks run out soon when they are not renewed.
+func brief(c *Config) { c.LockTTL = 300 * time.Millisecond }
+
+func TestASessionLockEndsWithItsSession(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		s := b.session(3)
+		mustLock(t, e, s, Request{Name: name, Session: true})
+		mustLock(t, e, s, Request{Name: "lease"})
+		next := lockAsync(t.Context(), other, b.session(3), Request{Name: name})
+		looks := b.session(3)
+		b.eventually("in line", func() bool { n, _ := looks.Do(t.Context(), "LLEN", queue); return n == int64(1) })
+		began := time.Now()
+		e.Ended(s)
+		if got := wait(t, next); got.err != nil || got.at.Sub(began) > time.Second {
+			t.Errorf("granted after %v: %v", got.at.Sub(began), got.err)
+		}
+		if n, _ := looks.Do(t.Context(), "EXISTS", "lease/lock"); n != int64(1) {
+			t.Error("the lease ended with the session as well")
+		}
+		if n := len(e.holds.sessions) + len(e.holds.held); n != 0 {
+			t.Errorf("%d things are still known of the session", n)
+		}
+	})
+}
+
+func TestASessionLockIsRenewedWhileItsSessionLasts(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine(brief)
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name, Session: true, Lease: 1})
+		// Waited for over four TTLs.
+		if _, err := e.Lock(t.Context(), b.session(0), Request{Name: name, Wait: 1200}); !errors.Is(err, ErrNotGranted) {
+			t.Fatalf("another got it: %v", err)
+		}
+		mustUnlock(t, e, s, name, held.Token)
+		if n := len(e.holds.held); n != 0 {
+			t.Errorf("%d locks are still renewed", n)
+		}
+	})
+}
+
+func TestALostSessionLockIsTold(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine(brief)
+		heard := b.c.Subscribe(t.Context(), "likes/locklost:kristoff")
+		defer heard.Close()
+		if _, err := heard.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s := b.session(0)
+		s.pushed = make(chan []string, 10)
+		held := mustLock(t, e, s, Request{Name: name, Session: true})
+		b.do("DEL", lockKey)
+		if got, want := wait(t, s.pushed), []string{"ks.lost", name, held.Token}; !slices.Equal(got, want) {
+			t.Errorf("pushed %q, want %q", got, want)
+		}
+		if m, err := heard.ReceiveMessage(t.Context()); err != nil || m.Payload != held.Token {
+			t.Errorf("published %v, %v", m, err)
+		}
+		if ok, err := e.Unlock(t.Context(), s, name, held.Token); ok || err != nil {
+			t.Errorf("unlocked what was lost: %v, %v", ok, err)
+		}
+	})
+}
+
+func TestASessionLockThatCannotBeRenewedIsLostBeforeItRunsOut(t *testing.T) {
+	b := onMiniredis(t)
+	e := b.engine(brief)
+	heard := b.c.Subscribe(t.Context(), "likes/locklost:kristoff")
+	defer heard.Close()
+	if _, err := heard.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := b.session(0)
+	s.pushed = make(chan []string, 10)
+	began := time.Now()
+	held := mustLock(t, e, s, Request{Name: name, Session: true})
+	b.mini.SetError("LOADING Redis is loading the dataset in memory")
+	wait(t, s.pushed)
+	if after := time.Since(began); after < 250*time.Millisecond {
+		t.Errorf("lost after %v, though the lease stood", after)
+	}
+	b.mini.SetError("")
+	if m, err := heard.ReceiveMessage(t.Context()); err != nil || m.Payload != held.Token {
+		t.Errorf("published %v, %v", m, err)
+	}
+}
+
+func TestATokenEndsASessionLockFromAnywhereWithoutAlarm(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		s := b.session(0)
+		for _, end := range []func(token string) (bool, error){
+			func(token string) (bool, error) { return e.Unlock(t.Context(), b.session(0), name, token) },
+			func(token string) (bool, error) { return other.Unlock(t.Context(), b.session(0), name, token) },
+		} {
+			held := mustLock(t, e, s, Request{Name: name, Session: true})
+			if ok, err := end(held.Token); !ok || err != nil {
+				t.Fatalf("%v, %v", ok, err)
+			}
+			b.eventually("it is not renewed any more", func() bool {
+				e.holds.mu.Lock()
+				defer e.holds.mu.Unlock()
+				return len(e.holds.held) == 0 // its renewal would be due in ten seconds only
+			})
+		}
+	})
+}
+
+func TestUnlockWithoutATokenUnlocksWhatTheConnectionWasGrantedLast(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s, another, elsewhere := b.session(0), b.session(0), b.session(5)
+		unlock := func(s Session, name string, want bool) {
+			t.Helper()
+			if ok, err := e.Unlock(t.Context(), s, name, ""); ok != want || err != nil {
+				t.Errorf("%v, %v", ok, err)
+			}
+		}
+		unlock(s, name, false)
+		mustLock(t, e, s, Request{Name: name})
+		mustLock(t, e, s, Request{Name: "other"})
+		mustLock(t, e, elsewhere, Request{Name: name})
+		unlock(another, name, false)
+		unlock(s, name, true)
+		unlock(s, name, false)
+		unlock(s, "other", true)
+		unlock(elsewhere, name, true)
+		if m, err := e.Memo(t.Context(), s, Request{Name: name}); err != nil || m.Token == "" {
+			t.Fatal(err)
+		}
+		unlock(s, name, true)
+		mustLock(t, e, s, Request{Name: name})
+		e.Ended(s)
+		unlock(s, name, false)
+	})
+}
+
+func TestLastGrantsThatRanOutAreForgotten(t *testing.T) {
+	hs := newHolds(time.Minute)
+	s := &scriptedSession{}
+	for i := range 10 * lastMost {
+		c := &call{line: line{0, fmt.Sprint(i)}, s: s, req: Request{Token: "t", Lease: 1}}
+		hs.granted(c, time.Now().Add(-time.Second))
+	}
+	if n := len(hs.sessions[s].last); n > 2*lastMost {
+		t.Errorf("%d are kept", n)
+	}
+	hs.granted(&call{line: line{0, "fresh"}, s: s, req: Request{Token: "t", Lease: 1000}}, time.Now())
+	if token, ok := hs.lastToken(s, line{0, "fresh"}); !ok || token != "t" {
+		t.Error("the fresh one is forgotten")
+	}
+}
+
+func TestATokenThatIsSentAgainElsewhereHasTheSameGrant(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		one, two := b.engine(), b.engine()
+		for _, session := range []bool{false, true} {
+			s, again := b.session(0), b.session(0)
+			first := mustLock(t, one, s, Request{Name: name, Token: "mine", Session: session})
+			second := mustLock(t, two, again, Request{Name: name, Token: "mine", Session: session})
+			if first != second {
+				t.Errorf("%+v, then %+v", first, second)
+			}
+			one.Ended(s) // late cleaning up
+			done := one.leaver.add(line{0, name}, departure{token: "mine", seq: 1})
+			wait(t, done)
+			if owner := b.do("GET", lockKey); owner != "mine" {
+				t.Fatalf("the lock is %v's", owner)
+			}
+			mustUnlock(t, two, again, name, "mine")
+		}
+	})
+}
+
+func TestAWaiterThatIsSentAgainElsewhereKeepsItsPlace(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		one, two := b.engine(), b.engine()
+		s := b.session(0)
+		held := mustLock(t, one, s, Request{Name: name})
+		older := lockAsync(t.Context(), one, b.session(0), Request{Name: name, Token: "mine"})
+		b.inLine(queue, 1)
+		behind := lockAsync(t.Context(), one, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		newer := lockAsync(t.Context(), two, b.session(0), Request{Name: name, Token: "mine"})
+		if got := wait(t, older); !errors.Is(got.err, ErrNotGranted) {
+			t.Fatalf("the older call: %+v", got)
+		}
+		mustUnlock(t, one, s, name, held.Token)
+		if got := wait(t, newer); got.err != nil || got.Token != "mine" {
+			t.Fatalf("the newer call: %+v", got)
+		}
+		mustUnlock(t, two, s, name, "mine")
+		wait(t, behind)
+	})
+}
+
+func TestAPlaceIsKeptForACallerWhoLoops(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s, loops := b.session(0), b.session(0)
+		held := mustLock(t, e, s, Request{Name: name})
+		if _, err := e.Lock(t.Context(), loops, Request{Name: name, Token: "mine", Wait: 1}); !errors.Is(err, ErrNotGranted) {
+			t.Fatal(err)
+		}
+		behind := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		again := lockAsync(t.Context(), e, loops, Request{Name: name, Token: "mine"})
+		b.eventually("the place is taken again", func() bool {
+			place, _ := b.do("HGET", "likes/lockwaitingset:kristoff", "mine").(string)
+			return !strings.Contains(place, "~")
+		})
+		mustUnlock(t, e, s, name, held.Token)
+		if got := wait(t, again); got.err != nil {
+			t.Fatal(got.err)
+		}
+		mustUnlock(t, e, loops, name, "mine")
+		wait(t, behind)
+	})
+}
+
+func TestWaitingForOneselfIsAnErrorAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name, Session: true})
+		var deadlock *DeadlockError
+		if _, err := e.Lock(t.Context(), s, Request{Name: name}); !errors.As(err, &deadlock) || deadlock.Name != name {
+			t.Errorf("lock: %v", err)
+		}
+		if _, err := e.Memo(t.Context(), s, Request{Name: name}); !errors.As(err, &deadlock) {
+			t.Errorf("memo: %v", err)
+		}
+		if n := b.do("LLEN", queue); n != int64(0) {
+			t.Errorf("%v are left in line", n)
+		}
+		if again := mustLock(t, e, s, Request{Name: name, Session: true, Token: held.Token}); again != held {
+			t.Errorf("asked again with its token: %+v, not %+v", again, held)
+		}
+		mustUnlock(t, e, s, name, "")
+		mustLock(t, e, s, Request{Name: name})
+	})
+}
+
+func TestAnExtendedLeaseEndsWhenItIsToldTo(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name, Lease: 3_600_000})
+		next := lockAsync(t.Context(), b.engine(), b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		began := time.Now()
+		if ok, err := e.Extend(t.Context(), s, name, held.Token, 200); !ok || err != nil {
+			t.Fatalf("%v, %v", ok, err)
+		}
+		got := wait(t, next)
+		if after := got.at.Sub(began); got.err != nil || after < 190*time.Millisecond || after > 700*time.Millisecond {
+			t.Errorf("the next was granted after %v: %v", after, got.err)
+		}
+		if ok, err := e.Extend(t.Context(), s, name, held.Token, 200); ok || err != nil {
+			t.Errorf("extended what ran out: %v, %v", ok, err)
+		}
+	})
+}
+
+func TestASessionLockIsNotExtended(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name, Session: true})
+		if ok, err := b.engine().Extend(t.Context(), b.session(0), name, held.Token, 1); !ok || err != nil {
+			t.Fatalf("%v, %v", ok, err)
+		}
+		if left := b.do("PTTL", lockKey).(int64); left < 20_000 {
+			t.Errorf("it has %d ms left", left)
+		}
+		if again := mustLock(t, e, s, Request{Name: name, Token: held.Token, Lease: 60_000}); again != held {
+			t.Errorf("asked again: %+v", again)
+		}
+		e.Ended(s) // it is a lease now
+		wait(t, e.leaver.add(line{0, "other"}, departure{token: "x", seq: 1}))
+		if owner := b.do("GET", lockKey); owner != held.Token {
+			t.Errorf("the lease ended with the session; the lock is %v's", owner)
+		}
+	})
+}
+
+func TestAPromiseEndsWithItsSession(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		m, err := e.Memo(t.Context(), s, Request{Name: name, Session: true})
+		if err != nil || m.Token == "" {
+			t.Fatal(m, err)
+		}
+		next := memoAsync(t.Context(), b.engine(), b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		e.Ended(s)
+		if got := wait(t, next); got.err != nil || got.Token == "" {
+			t.Errorf("not promoted: %+v", got)
+		}
+	})
+}
+
+func TestARejectionIsToldToAllWhoWait(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		engines := []*Engine{b.engine(), b.engine(), b.engine()}
+		s := b.session(0)
+		token := mustGenerate(t, engines[0], s)
+		var waiting []<-chan memoResult
+		for i := range 9 {
+			waiting = append(waiting, memoAsync(t.Context(), engines[i%3], b.session(0), Request{Name: name}))
+			b.inLine(queue, int64(i+1))
+		}
+		if ok, err := engines[0].Reject(t.Context(), s, Rejection{Name: name, Token: token, Message: "no luck"}); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		for i, w := range waiting {
+			var rejected *RejectedError
+			if got := wait(t, w); !errors.As(got.err, &rejected) || rejected.Message != "no luck" {
+				t.Errorf("%d: %+v", i, got)
+			}
+		}
+		if n := b.do("EXISTS", queue, lockKey); n != int64(0) {
+			t.Error("something is left")
+		}
+		token = mustGenerate(t, engines[1], s) // a newcomer
+		if ok, err := engines[1].Reject(t.Context(), s, Rejection{Name: name, Token: token, Message: "never", TTL: 60_000}); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		var rejected *RejectedError
+		for _, nowait := range []bool{false, true} {
+			if _, err := engines[2].Memo(t.Context(), s, Request{Name: name, NoWait: nowait}); !errors.As(err, &rejected) || rejected.Message != "never" {
+				t.Errorf("nowait %v: %v", nowait, err)
+			}
+		}
+	})
+}
+
+func TestARejectionFindsThoseWhoMissedItsBell(t *testing.T) {
+	b := onRedis(t)
+	var cut atomic.Bool // two's subscriptions can't come back
+	one, two := b.engine(), b.engine(func(c *Config) {
+		c.NewClient = func() *redis.Client {
+			return b.client(func(o *redis.Options) {
+				addr := o.Addr
+				o.Dialer = func(context.Context, string, string) (net.Conn, error) {
+					if cut.Load() {
+						return nil, errors.New("cut")
+					}
+					return net.Dial("unix", addr)
+				}
+			})
+		}
+	})
+	s := b.session(0)
+	token := mustGenerate(t, one, s)
+	waiting := memoAsync(t.Context(), two, b.session(0), Request{Name: name})
+	b.inLine(queue, 1)
+	cut.Store(true)
+	b.do("CLIENT", "KILL", "TYPE", "pubsub")
+	if ok, err := one.Reject(t.Context(), s, Rejection{Name: name, Token: token, Message: "no"}); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	var rejected *RejectedError
+	if got := wait(t, waiting); !errors.As(got.err, &rejected) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestProxiesThatSplitNamesDifferentlyRefuse(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		if err := e.agreement.check(); err != nil {
+			t.Fatal(err)
+		}
+		other := b.engine(func(c *Config) { c.TagSplit = "last" })
+		var unavailable *UnavailableError
+		if _, err := other.Lock(t.Context(), b.session(0), Request{Name: name}); !errors.As(err, &unavailable) ||
+			!strings.Contains(unavailable.Reason, "ks-tag-split is 'last' here and 'first'") {
+			t.Errorf("the second: %v", err)
+		}
+		held := mustLock(t, e, b.session(0), Request{Name: name})
+		mustUnlock(t, e, b.session(0), name, held.Token)
+		if ttl := b.do("PTTL", agreementKey).(int64); ttl <= 0 || ttl > 60_000 {
+			t.Errorf("the agreement has a TTL of %d ms", ttl)
+		}
+		b.do("FLUSHALL")
+		e.agreement.found("") // as a look would say
+		mustLock(t, e, b.session(0), Request{Name: name})
+		if said := b.do("GET", agreementKey); said != "first" {
+			t.Errorf("after use the agreement is %v", said)
+		}
+	})
+}
+
+func TestCallsGoOnWhereTheAgreementCantBeRead(t *testing.T) {
+	b := onRedis(t)
+	b.do("ACL", "SETUSER", "proxy", "reset", "on", ">pw", "+@all", "~likes*", "&*")
+	t.Cleanup(func() { b.do("ACL", "DELUSER", "proxy") })
+	e := b.engine(func(c *Config) {
+		c.NewClient = func() *redis.Client {
+			return b.client(func(o *redis.Options) { o.Username, o.Password = "proxy", "pw" })
+		}
+	})
+	mustLock(t, e, b.session(0), Request{Name: name})
+}
