@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -56,7 +57,7 @@ func (p *Proxy) launch(t testing.TB, path string, opts ProxyOptions) error {
 	if opts.Upstream != "" {
 		args = append(args, "--upstream", opts.Upstream)
 	}
-	var env []string
+	env := []string{"GORACE=atexit_sleep_ms=20 " + os.Getenv("GORACE")} // it would be a second
 	if opts.Threads > 0 {
 		env = append(env, "GOMAXPROCS="+strconv.Itoa(opts.Threads))
 	}

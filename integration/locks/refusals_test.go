@@ -16,8 +16,13 @@ func TestProxiesWithDifferentTagSplit(t *testing.T) {
 	same := harness.StartProxyWith(t, harness.ProxyOptions{Upstream: s.URL(), Args: []string{"--ks-tag-split", "first"}})
 	c := &client{other.Dial(t), t}
 	for _, args := range [][]string{
-		{"KS.LOCK", "a:b:c"}, {"KS.UNLOCK", "a:b:c", "token"}, {"KS.MEMO", "a:b:c"}, {"KS.RESOLVE", "a:b:c", "token", "v"},
-		{"KS.REJECT", "a:b:c", "token", "m"}, {"KS.EXTEND", "a:b:c", "token", "PX", "1"}, {"KS.STATUS", "a:b:c"},
+		{"KS.LOCK", "a:b:c"},
+		{"KS.UNLOCK", "a:b:c", "token"},
+		{"KS.MEMO", "a:b:c"},
+		{"KS.RESOLVE", "a:b:c", "token", "v"},
+		{"KS.REJECT", "a:b:c", "token", "m"},
+		{"KS.EXTEND", "a:b:c", "token", "PX", "1"},
+		{"KS.STATUS", "a:b:c"},
 	} {
 		got, ok := c.do(args...).(refusal)
 		if !ok || !strings.HasPrefix(string(got), "KSUNAVAILABLE ") || !strings.Contains(string(got), "ks-tag-split") {

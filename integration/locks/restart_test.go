@@ -107,6 +107,9 @@ func TestRedisRestarts(t *testing.T) {
 			c := s.client(t, 0)
 			g = c.lock(name)
 			waiters := []*waiter{s.join(t, 1, name), s.join(t, 0, name)}
+			for _, w := range waiters {
+				s.awaitListeners(t, s.instanceOf(t, w), 1)
+			}
 			c.unlock(name, g)
 			inTurn(t, waiters, g.fence)
 			// What the session had is released (its connection is closed), and the waiters are gone.
