@@ -53,7 +53,9 @@ func (o setup) start(t testing.TB) *stage {
 		s.proxies[i] = harness.StartProxyWith(t, harness.ProxyOptions{Upstream: upstream, Args: o.args})
 	}
 	for i := range s.proxies { // their inboxes are up when a call is served
-		s.client(t, i).lock("warm:up", "PX", "1")
+		c := s.client(t, i)
+		c.unlock("warm:up", c.lock("warm:up"))
+		c.Close()
 	}
 	return s
 }
