@@ -100,6 +100,7 @@ type Batch struct {
 	runs     []run
 	requests int64
 	blocking bool
+	renames  bool
 
 	// Kept over Clear:
 	last     Effect // of the last request
@@ -109,7 +110,7 @@ type Batch struct {
 
 // Clear empties the batch. That a QUIT went through it is not forgotten.
 func (b *Batch) Clear() {
-	b.runs, b.requests, b.blocking = b.runs[:0], 0, false
+	b.runs, b.requests, b.blocking, b.renames = b.runs[:0], 0, false, false
 }
 
 // Requests is the number of requests in the batch, empty ones not counted.
@@ -117,6 +118,10 @@ func (b *Batch) Requests() int64 { return b.requests }
 
 // Blocking reports whether a request may keep Redis from answering for long.
 func (b *Batch) Blocking() bool { return b.blocking }
+
+// Renames reports whether a request may change the name of the client, which
+// HELLO's SETNAME and RESET do as well.
+func (b *Batch) Renames() bool { return b.renames }
 
 // Restless reports whether there ever was a request after which Redis may keep
 // silent, or speak unasked: one that blocks, subscribes, tracks, monitors or
@@ -142,6 +147,7 @@ func (b *Batch) add(e Effect, arg int64) {
 	b.requests++
 	b.last = e
 	b.quit = b.quit || e == Quit
+	b.renames = b.renames || e == Hello || e == Reset
 	b.restless = b.restless || e == Monitor || e == Replica || e.replyMode() || e.subscription()
 	b.runs = append(b.runs, run{e, 1, arg})
 }

@@ -39,6 +39,7 @@ type Lane struct {
 	oob    bool // the frame begun is no reply
 	state  State
 	pubsub bool // a subscription command was sent at some time
+	reset  bool // a RESET was replied to
 	calm   bool // nothing is in flight, and Redis says nothing unasked
 	unruly bool // Redis may say something unasked, see Batch.Restless
 	segs   []segment
@@ -48,6 +49,8 @@ type Lane struct {
 	piped   chan struct{} // closed when the lane becomes a pipe
 	done    chan struct{} // closed when Run has read its last
 	onPipe  func(reason string)
+	onReset func()
+	resp    atomic.Int32 // protocol version of the replies delivered so far
 }
 
 // segment is a piece of the bytes read that goes to one sink.
@@ -65,7 +68,19 @@ func NewLane(conn net.Conn, owner Sink, onPipe func(reason string)) *Lane {
 	l := &Lane{conn: conn, out: NewWriter(conn), owner: owner, onPipe: onPipe}
 	l.piped, l.done = make(chan struct{}), make(chan struct{})
 	l.state.RESP = 2
+	l.resp.Store(2)
 	return l
+}
+
+// OnReset makes f be called for each RESET that Redis has executed, before its
+// reply counts. It must be set before Run; f may not block.
+func (l *Lane) OnReset(f func()) { l.onReset = f }
+
+// PushesRESP3 reports whether a push in RESP3 may be written to the owner now: it
+// speaks RESP3 after the replies that were delivered so far, and after those that
+// are being delivered. Who asks must keep replies from being delivered meanwhile.
+func (l *Lane) PushesRESP3() bool {
+	return l.resp.Load() == 3 && !l.Opaque() && l.State().RESP == 3
 }
 
 // Send writes p, which holds the requests of b, and books their replies for
@@ -184,13 +199,21 @@ func (l *Lane) feed(p []byte) {
 	// A server that closes without having read requests in flight, or what
 	// follows a protocol error, resets the connection.
 	l.calm = reason == "" && !l.begun && !l.unruly && l.owed.head() == nil && l.frames.top != '-'
+	reset, resp := l.reset, int32(l.state.RESP)
+	l.reset = false
 	l.mu.Unlock()
 	if reason != "" {
 		l.Pipe(reason)
 	}
+	if reset && l.onReset != nil {
+		l.onReset()
+	}
 	for i := range l.segs {
 		l.deliver(p, l.segs[i])
 		l.segs[i].sink = nil
+	}
+	if resp != l.resp.Load() {
+		l.resp.Store(resp)
 	}
 }
 

@@ -219,6 +219,7 @@ func (b *Batch) addCommand(e Effect, argc int64, args [2][]byte) {
 	case e == client:
 		b.add(replyMode(argc, args), 0)
 		b.restless = b.restless || !harmless(args[0])
+		b.renames = b.renames || bytes.EqualFold(args[0], []byte("setname"))
 	case e.subscription():
 		if argc == 1 && !e.unsubscription() {
 			b.AddPlain() // an arity error

@@ -195,6 +195,7 @@ func (l *Lane) apply(h *entry) (reason string) {
 	case Reset:
 		if f.top == '+' && f.is("+RESET") {
 			*s = State{RESP: 2}
+			l.reset = true
 		}
 	case Hello:
 		s.hello(f.top)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -176,6 +175,8 @@ func (s *session) orphaned() bool {
 }
 
 func (s *session) handle(ctx context.Context, args [][]byte) []byte {
+	s.running.Lock()
+	defer s.running.Unlock()
 	p := s.keepAlive()
 	defer p.end()
 	return s.srv.cfg.Handler.Run(ctx, s, args, nil)
@@ -191,17 +192,8 @@ func (s *session) learn(ctx context.Context, state passthrough.State) error {
 	if err != nil {
 		return err
 	}
-	info, _ := v.(string)
-	db, resp := 0, 2
-	for field := range strings.FieldsSeq(info) {
-		switch key, value, _ := strings.Cut(field, "="); key {
-		case "db":
-			db, _ = strconv.Atoi(value)
-		case "resp":
-			resp, _ = strconv.Atoi(value)
-		}
-	}
-	s.lane.Learn(db, resp)
+	info := parseClientInfo(v)
+	s.lane.Learn(info.db, info.resp)
 	return nil
 }
 

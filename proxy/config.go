@@ -21,6 +21,12 @@ type Handler interface {
 	// is lost or the proxy shuts down, and context.Cause says which: ErrHangUp,
 	// ErrUpstreamLost or ErrShutdown. args are valid until Run returns.
 	Run(ctx context.Context, s commands.Session, args [][]byte, dst []byte) []byte
+
+	// Ended is told that the connection of s, for which Run was called, has ended
+	// or was RESET: what s was given for as long as it lasts is taken back. No Run
+	// for s is under way, and what was sent behind a RESET runs after Ended has
+	// returned. It must not block.
+	Ended(s commands.Session)
 }
 
 // Listener is a place where clients connect.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
@@ -174,20 +175,26 @@ func (b *logBuffer) contains(s string) bool {
 //	KS.WAIT [word]  waits until released (replies word) or its context ends (replies the cause)
 //	KS.DO word …    sends a command to Redis and replies its reply
 //	KS.WHERE        replies the database and protocol of the session
+//	KS.WHO          replies what the session knows of its client
 //	KS.PANIC        panics
 type script struct {
 	waiting  chan commands.Session // KS.WAIT has begun
 	release  chan struct{}         // lets one KS.WAIT go
 	released chan error            // KS.WAIT has ended; nil, or the cause
+	ended    chan commands.Session // Ended was told
+	ran      chan commands.Session // by KS.NOW
 }
 
 func newScript() *script {
-	return &script{make(chan commands.Session, 64), make(chan struct{}, 64), make(chan error, 64)}
+	return &script{
+		waiting: make(chan commands.Session, 64), release: make(chan struct{}, 64), released: make(chan error, 64),
+		ended: make(chan commands.Session, 1024), ran: make(chan commands.Session, 1024),
+	}
 }
 
 func (*script) Knows(name []byte) bool {
 	switch strings.ToUpper(string(name)) {
-	case "KS.NOW", "KS.WAIT", "KS.DO", "KS.WHERE", "KS.PANIC":
+	case "KS.NOW", "KS.WAIT", "KS.DO", "KS.WHERE", "KS.WHO", "KS.PANIC":
 		return true
 	}
 	return false
@@ -200,6 +207,7 @@ func (h *script) Run(ctx context.Context, s commands.Session, args [][]byte, dst
 	}
 	switch strings.ToUpper(string(args[0])) {
 	case "KS.NOW":
+		note(h.ran, s)
 		return append(dst, "+"+word+"\r\n"...)
 	case "KS.WAIT":
 		return append(dst, h.wait(ctx, s, word)...)
@@ -208,7 +216,22 @@ func (h *script) Run(ctx context.Context, s commands.Session, args [][]byte, dst
 	case "KS.WHERE":
 		return append(dst, "+db"+itoa(s.DB())+" resp"+itoa(s.RESP())+"\r\n"...)
 	}
+	if strings.EqualFold(string(args[0]), "KS.WHO") {
+		peer, err := s.Peer(ctx)
+		_, port, _ := net.SplitHostPort(peer.Addr)
+		return fmt.Appendf(dst, "+%t %q %d %s %v\r\n", port != "", peer.Name, peer.ID, peer.Upstream, err)
+	}
 	panic("as the test asked")
+}
+
+func (h *script) Ended(s commands.Session) { note(h.ended, s) }
+
+// note sends s unless nobody has taken what was sent before.
+func note(c chan<- commands.Session, s commands.Session) {
+	select {
+	case c <- s:
+	default:
+	}
 }
 
 func (h *script) wait(ctx context.Context, s commands.Session, word string) string {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keysmith-proxy/keysmith-proxy/engine"
 	"github.com/keysmith-proxy/keysmith-proxy/passthrough"
 )
 
@@ -36,13 +37,14 @@ type session struct {
 	// Owned by whoever calls consume and attend.
 	scan     passthrough.Scanner
 	batch    passthrough.Batch
-	issued   int64  // requests sent, as far as they have replies
-	blocking bool   // one of those in flight may block in Redis
-	command  []byte // a command of ours, as far as it has been read
-	within   bool   // the end of command is still to come
-	vetted   bool   // the client is authenticated, or need not be
-	pipe     bool   // bytes pass unseen
-	deaf     bool   // Redis takes nothing any more; input is dropped
+	issued   int64        // requests sent, as far as they have replies
+	blocking bool         // one of those in flight may block in Redis
+	command  []byte       // a command of ours, as far as it has been read
+	within   bool         // the end of command is still to come
+	vetted   bool         // the client is authenticated, or need not be
+	peer     *engine.Peer // nil: not asked, or it may have another name since
+	pipe     bool         // bytes pass unseen
+	deaf     bool         // Redis takes nothing any more; input is dropped
 
 	// Owned by the lane's reading goroutine.
 	mid  bool // a frame is written in part; frame is held
@@ -50,6 +52,8 @@ type session struct {
 
 	frame    sync.Mutex   // held while a frame is written to the client
 	answered atomic.Int64 // requests whose replies were written or spilled
+	running  sync.Mutex   // held while a command of ours runs
+	pushes   pushes
 	awaited  atomic.Int64 // a barrier waits for answered to reach it; -1: none
 	quiet    chan struct{}
 	stop     atomic.Pointer[context.CancelCauseFunc] // ends the running command
@@ -89,6 +93,7 @@ func (s *Server) intercepts(name []byte) bool {
 // run serves the client until it or Redis ends the connection.
 func (s *session) run() {
 	defer s.srv.left(s)
+	defer s.pushes.end()
 	defer s.conn.Close()
 	defer s.recovered()
 	if !s.establish() {
@@ -136,7 +141,9 @@ func (s *session) establish() bool {
 		upstream.Close()
 		return false
 	}
-	s.join(passthrough.NewLane(upstream, s, s.becamePipe))
+	lane := passthrough.NewLane(upstream, s, s.becamePipe)
+	lane.OnReset(s.commandsEnded)
+	s.join(lane)
 	return true
 }
 
@@ -203,6 +210,9 @@ func (s *session) consume(p []byte) (n int, next passthrough.Next) {
 func (s *session) book() {
 	if s.blocking && s.answered.Load() == s.issued {
 		s.blocking = false
+	}
+	if s.batch.Renames() {
+		s.peer = nil
 	}
 	s.issued += s.batch.Requests()
 	s.blocking = s.blocking || s.batch.Blocking()
@@ -271,6 +281,7 @@ const maxCommand = 1 << 30
 // relayReplies runs the lane, and passes its end on to the client.
 func (s *session) relayReplies(done chan<- struct{}) {
 	defer close(done)
+	defer s.laneEnded()
 	defer s.recovered()
 	err := s.lane.Run()
 	if s.mid {
@@ -286,6 +297,23 @@ func (s *session) relayReplies(done chan<- struct{}) {
 	}
 	s.closeWrite()
 	s.setDeadline(time.Now().Add(lingerTimeout))
+}
+
+// laneEnded waits for the running command, which the end of the lane has
+// cancelled; what it was given ends with the session, too.
+func (s *session) laneEnded() {
+	s.lane.Close()
+	s.cancelCommand(errUpstream)
+	s.running.Lock()
+	defer s.running.Unlock()
+	s.commandsEnded()
+}
+
+// commandsEnded tells the handler that the session has ended, or begins anew.
+func (s *session) commandsEnded() {
+	if s.attended.Load() > 0 {
+		s.srv.cfg.Handler.Ended(s)
+	}
 }
 
 // ended reports whether err is the orderly end of a stream. A server that exits
