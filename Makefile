@@ -49,6 +49,10 @@ fmt: ## format the code
 bench: build deps ## compare direct Redis, the proxy and haproxy in one run; BENCHFLAGS="-rounds 5 -clients 1"
 	go run ./integration/bench -proxy $(BIN) $(BENCHFLAGS)
 
+.PHONY: bench-handoff
+bench-handoff: build deps ## measure locks: hand-off, recovery from what breaks, what a lock costs
+	go run ./integration/lockbench -proxy $(BIN) $(BENCHFLAGS)
+
 .PHONY: bench-go
 bench-go: ## the Go benchmarks: framing and relaying, with allocations
 	go test -run '^$$' -bench . -benchmem ./cmd/... ./commands/... ./engine/... ./passthrough/... ./proxy/...

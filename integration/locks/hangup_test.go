@@ -112,11 +112,20 @@ func waitingForOneself(t *testing.T, s *stage) {
 	began := time.Now()
 	c.wantRefusal("DEADLOCK ", "KS.LOCK", name)
 	took(t, "the deadlock of a SESSION holder was told", began, 0, time.Second)
+	c.wantRefusal("DEADLOCK ", "KS.MEMO", name)
+	c.wantRefusal("DEADLOCK ", "KS.LOCK", name, "WAIT", "10000")
 	c.unlock(name, g)
+	c.unlock(name, c.lock(name))
+	s.awaitLine(t, name, 0)
+}
 
-	// Many callers on one connection: behind the call that waits is the unlock it waits for.
-	g = c.lock(name)
-	began = time.Now()
+// waitingForWhatIsBehind: many callers share one connection, and behind the call that waits is the
+// unlock it waits for.
+func waitingForWhatIsBehind(t *testing.T, s *stage) {
+	const name = "behind:1"
+	c := s.client(t, 0)
+	g := c.lock(name)
+	began := time.Now()
 	c.Send(t, harness.Command("KS.LOCK", name)+harness.Command("KS.UNLOCK", name, g.token)+harness.Command("PING"))
 	if r, ok := c.next().(refusal); !ok || !strings.HasPrefix(string(r), "DEADLOCK ") {
 		t.Fatalf("waiting for the unlock behind it answers %#v", r)

@@ -68,6 +68,7 @@ func TestAnAskWhoseReplyIsLostLeavesNothingBehind(t *testing.T) {
 		}
 		c := s.client(t, 1)
 		c.want("OK", "CLIENT", "SETNAME", name)
+		c.unlock(name+"0", c.lock(name+"0")) // the proxy knows all that it needs to know of c
 		link := s.relays[1].Link(s.named(t, name)["addr"])
 		link.LimitDown(0)
 		c.ask("KS.LOCK", name, "EX", "3600")

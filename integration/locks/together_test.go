@@ -30,9 +30,11 @@ var together = []struct {
 	{"a waiter that hangs up is out of the line", waiterHangsUp},
 	{"a grant that crosses a hang-up is handed on", grantCrossesHangUp},
 	{"waiting for oneself is told", waitingForOneself},
+	{"waiting for an unlock that was sent behind is told", waitingForWhatIsBehind},
 
 	{"the owner asking again gets the same grant", ownerAsksAgain},
 	{"a waiter asking again takes its place over", waiterAsksAgain},
+	{"a call that is sent again while the first one ends has what it is told", sentAgainMeanwhile},
 	{"a place is kept for a while after its call has ended", placeIsKept},
 
 	{"one of fifty generates", oneGenerates},

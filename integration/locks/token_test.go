@@ -1,8 +1,10 @@
 package locks
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -109,6 +111,70 @@ func waiterAsksAgain(t *testing.T, s *stage) {
 	third.unlocks()
 	inTurn(t, []*waiter{other}, g.fence)
 	s.awaitFree(t, name)
+}
+
+// sentAgainMeanwhile is what client libraries do after a timeout: they close the
+// connection and send the call again on another, which ends at another proxy.
+// The cleaning up after the first must not touch what the second has got, in
+// whatever order they come, and whether the lock is handed over before, between
+// or after them.
+func sentAgainMeanwhile(t *testing.T, s *stage) {
+	const name = "meanwhile:1"
+	for i := range 30 {
+		options := []string{"EX", "30"}
+		if i%2 == 1 {
+			options = []string{"SESSION"}
+		}
+		options = append(options, "TOKEN", fmt.Sprint("attempt ", i))
+		holder := s.client(t, i%3)
+		g := holder.lock(name)
+		first := s.join(t, (i+1)%3, name, options...)
+		other := s.join(t, i%3, name)
+		second := &waiter{s.client(t, (i+2)%3), name, first.token}
+
+		var all sync.WaitGroup
+		all.Go(func() {
+			time.Sleep(time.Duration(i%4) * 300 * time.Microsecond) // before, between, after
+			holder.ask("KS.UNLOCK", name, g.token)
+		})
+		all.Go(func() {
+			time.Sleep(time.Duration(i%5) * 300 * time.Microsecond)
+			first.Close()
+		})
+		all.Go(func() {
+			time.Sleep(time.Duration(i%3) * 300 * time.Microsecond)
+			second.ask(append([]string{"KS.LOCK", name}, options...)...)
+		})
+		all.Wait()
+		if n := holder.next(); n != int64(1) {
+			t.Fatalf("KS.UNLOCK answers %v", n)
+		}
+		// The line: first's place, kept or taken over; its second call is granted before other
+		// is, or other is granted while nobody waits in that place, and gives the lock on.
+		outcomes := collect([]*client{second.client, other.client})
+		for range 2 {
+			o := <-outcomes
+			next, err := asGrant(o.reply)
+			if o.err != nil || err != nil {
+				t.Fatalf("round %d: %v, %v", i, o.err, err)
+			}
+			if next.fence <= g.fence {
+				t.Fatalf("round %d: fence %d after %d", i, next.fence, g.fence)
+			}
+			g = next
+			s.awaitClosed(t, first.client)
+			if owner := s.owner(t, name); owner != g.token {
+				t.Fatalf("round %d: granted to %q, but the lock is %q's", i, g.token, owner)
+			}
+			o.want(int64(1), "KS.EXTEND", name, g.token, "EX", "20")
+			o.unlock(name, g)
+		}
+		for _, c := range []*client{holder, second.client, other.client} {
+			c.Close()
+		}
+	}
+	s.awaitFree(t, name)
+	s.awaitLine(t, name, 0)
 }
 
 // place is how Redis has somebody who waits.

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// usage is what has been used up so far.
+type usage struct {
+	at           time.Time
+	proxy, redis time.Duration // on a core
+	calls        map[string]int64
+}
+
+func (b *bench) usage(ctx context.Context) (u usage, err error) {
+	if u.proxy, err = cpuTime(b.proxies[0].cmd.Process.Pid); err != nil {
+		return u, err
+	}
+	if u.redis, err = cpuTime(b.redis.cmd.Process.Pid); err != nil {
+		return u, err
+	}
+	stats, err := b.admin.Info(ctx, "commandstats").Result()
+	if err != nil {
+		return u, err
+	}
+	u.calls = map[string]int64{}
+	for line := range strings.Lines(stats) {
+		name, rest, found := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
+		var n int64
+		if _, err := fmt.Sscanf(rest, "%d,", &n); found && err == nil {
+			u.calls[name] = n
+		}
+	}
+	u.at = time.Now()
+	return u, nil
+}
+
+// cpuTime is the time that all threads of a process have spent on a core, in
+// nanosecond resolution: utime and stime in /proc/<pid>/stat come in ticks of 10 ms.
+func cpuTime(pid int) (time.Duration, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(files) == 0 {
+		return 0, fmt.Errorf("no CPU time of process %d: it has ended, or /proc has no schedstat (only Linux does)", pid)
+	}
+	var sum time.Duration
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return 0, err
+		}
+		var onCPU time.Duration
+		if _, err := fmt.Sscan(string(text), &onCPU); err != nil {
+			return 0, fmt.Errorf("%s: %w", file, err)
+		}
+		sum += onCPU
+	}
+	return sum, nil
+}
+
+// costs prints what a KS.LOCK that need not wait and its KS.UNLOCK cost, and a
+// KS.MEMO that hits beside a GET.
+func (b *bench) costs(ctx context.Context) error {
+	c := b.dial(0)
+	defer c.Close()
+	if err := b.admin.Set(ctx, "bench:value", "v", 0).Err(); err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\n\ttime\tCPU of proxy\tCPU of Redis\tcalls in Redis (within scripts, too)")
+	for _, m := range []struct {
+		name string
+		do   func() error
+	}{
+		{"KS.LOCK + KS.UNLOCK", func() error {
+			g := lock(ctx, c, "bench:cost")
+			if g.err != nil {
+				return g.err
+			}
+			return unlock(ctx, c, "bench:cost", g)
+		}},
+		{"KS.MEMO, a hit", func() error { return c.Do(ctx, "KS.MEMO", "bench:value").Err() }},
+		{"GET", func() error { return c.Get(ctx, "bench:value").Err() }},
+	} {
+		if err := m.do(); err != nil { // warm: the script is known
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		before, err := b.usage(ctx)
+		if err != nil {
+			return err
+		}
+		for range b.pairs {
+			if err := m.do(); err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
+		}
+		after, err := b.usage(ctx)
+		if err != nil {
+			return err
+		}
+		each := func(d time.Duration) time.Duration { return rounded(d / time.Duration(b.pairs)) }
+		fmt.Fprintf(table, "%s\t%v\t%v\t%v\t%s\n", m.name, each(after.at.Sub(before.at)),
+			each(after.proxy-before.proxy), each(after.redis-before.redis), b.callsBetween(before, after))
+	}
+	return table.Flush()
+}
+
+// callsBetween lists the calls of each command per pair, those that come at
+// least every other time.
+func (b *bench) callsBetween(before, after usage) string {
+	var list []string
+	for name, n := range after.calls {
+		if each := float64(n-before.calls[name]) / float64(b.pairs); each >= 0.5 {
+			list = append(list, fmt.Sprintf("%s %.0f", name, each))
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
