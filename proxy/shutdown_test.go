@@ -77,8 +77,9 @@ func TestShutdownLetsRepliesInFlightFinish(t *testing.T) {
 	client.expect(big[:100])
 	done := r.shutdown(context.Background())
 	wait(t, r.served, "Serve")
-	redis.send(big[100:] + bulk("b"))
+	sent := redis.sendAside(big[100:] + bulk("b")) // more than sockets take
 	client.expect(big[100:] + bulk("b"))
+	wait(t, sent, "Redis to send")
 	client.expectFIN()
 	client.close()
 	if err := wait(t, done, "Shutdown"); err != nil {
