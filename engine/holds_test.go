@@ -422,3 +422,96 @@ func TestCallsGoOnWhereTheAgreementCantBeRead(t *testing.T) {
 	})
 	mustLock(t, e, b.session(0), Request{Name: name})
 }
+
+func onlyHold(t *testing.T, e *Engine) *hold {
+	t.Helper()
+	e.holds.mu.Lock()
+	defer e.holds.mu.Unlock()
+	for _, h := range e.holds.held {
+		return h
+	}
+	t.Fatal("nothing is held")
+	return nil
+}
+
+func TestARenewalUnderWayDoesNotTakeWhatWasUnlockedForLost(t *testing.T) {
+	b := onMiniredis(t)
+	e := b.engine()
+	s := b.session(0)
+	s.pushed = make(chan []string, 10)
+	held := mustLock(t, e, s, Request{Name: name, Session: true})
+	h := onlyHold(t, e)
+	mustUnlock(t, e, s, name, held.Token)
+	(&watchdog{e: e}).settle(t.Context(), h, renewLost, time.Now()) // the reply of a renewal that was under way
+	if len(s.pushed) > 0 {
+		t.Errorf("told %q", <-s.pushed)
+	}
+}
+
+func TestARenewalNeitherShortensNorBringsBack(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		mustLock(t, e, s, Request{Name: name, Session: true})
+		h := onlyHold(t, e)
+		d := &watchdog{e: e}
+		b.do("PEXPIRE", lockKey, 100_000)
+		d.renew(t.Context(), []*hold{h})
+		if left := b.do("PTTL", lockKey).(int64); left < 90_000 {
+			t.Errorf("shortened to %d ms", left)
+		}
+		b.do("PEXPIRE", lockKey, 10_000)
+		d.renew(t.Context(), []*hold{h})
+		if left := b.do("PTTL", lockKey).(int64); left < 20_000 {
+			t.Errorf("not renewed: %d ms", left)
+		}
+		b.do("DEL", lockKey)
+		d.renew(t.Context(), []*hold{h})
+		if b.do("EXISTS", lockKey) != int64(0) {
+			t.Error("brought back")
+		}
+	})
+}
+
+func TestTwoLiveCallsWithOneTokenDoNotTakeThePlaceFromEachOther(t *testing.T) {
+	b := onRedis(t)
+	one, two := b.engine(), b.engine()
+	s := b.session(0)
+	held := mustLock(t, one, s, Request{Name: name})
+	asks := &countingSession{Session: b.session(0)}
+	older := lockAsync(t.Context(), one, b.session(0), Request{Name: name, Token: "mine"})
+	b.inLine(queue, 1)
+	newer := lockAsync(t.Context(), two, asks, Request{Name: name, Token: "mine"})
+	if got := wait(t, older); !errors.Is(got.err, ErrNotGranted) {
+		t.Fatalf("the older call: %+v", got)
+	}
+	b.eventually("three rechecks", func() bool { return asks.n.Load() > 3 })
+	mustUnlock(t, one, s, name, held.Token)
+	if got := wait(t, newer); got.err != nil {
+		t.Errorf("the newer call: %+v", got)
+	}
+}
+
+// Redis may be busy or loading when a lock is to be renewed: that says nothing of the lock.
+func TestARenewalThatRedisPutsOffIsTriedAgain(t *testing.T) {
+	b := onMiniredis(t)
+	e := b.engine(func(c *Config) { c.LockTTL = time.Second })
+	s := b.session(0)
+	s.pushed = make(chan []string, 10)
+	mustLock(t, e, s, Request{Name: name, Session: true})
+	b.eventually("the first renewal", func() bool { return b.do("PTTL", lockKey).(int64) < 700 })
+	b.mini.SetError("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.")
+	b.eventually("a refused renewal", func() bool {
+		e.holds.mu.Lock()
+		defer e.holds.mu.Unlock()
+		for _, h := range e.holds.held {
+			return time.Since(h.trusted) > 400*time.Millisecond
+		}
+		return true
+	})
+	b.mini.SetError("")
+	b.eventually("the next renewal", func() bool { return b.do("PTTL", lockKey).(int64) > 900 })
+	if len(s.pushed) > 0 {
+		t.Errorf("told %q", <-s.pushed)
+	}
+}
