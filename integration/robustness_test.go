@@ -296,7 +296,7 @@ func TestAnUnreachableRedisIsAClosedDoor(t *testing.T) {
 }
 
 func TestIdleClientsAreCheap(t *testing.T) {
-	n := int64(500)
+	n := int64(2000)
 	if *large {
 		n = 4000
 	}

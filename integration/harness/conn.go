@@ -49,6 +49,16 @@ func Dial(t testing.TB, network, addr string) *Conn {
 	return Record(t, nc)
 }
 
+// TryDial is Dial for callers that expect it to fail; the caller must close the
+// connection.
+func TryDial(addr string) (*Conn, error) {
+	nc, err := net.DialTimeout("tcp", addr, Patience)
+	if err != nil {
+		return nil, err
+	}
+	return NewConn(nc), nil
+}
+
 // DialTLS is Dial with TLS on top, the handshake done.
 func DialTLS(t testing.TB, addr string, config *tls.Config) *Conn {
 	t.Helper()

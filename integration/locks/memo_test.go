@@ -200,6 +200,66 @@ func strangerStores(t *testing.T, s *stage) {
 	s.must(t, "DEL", name)
 }
 
+func memoCallersHangUp(t *testing.T, s *stage) {
+	const name = "memogone:1"
+	generator := s.client(t, 0)
+	g := generator.generate(name)
+	leaving, staying := s.joinMemo(t, 1, name), s.joinMemo(t, 1, name)
+	began := time.Now()
+	leaving.Close()
+	if line := s.awaitLine(t, name, 1); line[0] != staying.token {
+		t.Fatalf("%q is left in line", line)
+	}
+	took(t, "a memo caller was out of line", began, 100*time.Millisecond, time.Second)
+	began = time.Now()
+	staying.Reset(t)
+	s.awaitLine(t, name, 0)
+	eventually(t, "nobody listens to the channel any more", func() bool {
+		return s.must(t, "PUBSUB", "NUMSUB", keyOf(name, "notif")).([]any)[1] == int64(0)
+	})
+	took(t, "the last memo caller was out of line, and nobody listens", began, 100*time.Millisecond, time.Second)
+	// One that is promoted and gone has promised nothing.
+	first, second := s.joinMemo(t, 2, name, "SESSION"), s.joinMemo(t, 1, name)
+	generator.unlock(name, g)
+	first.granted()
+	first.Close()
+	second.granted()
+	second.unlocks()
+}
+
+func TestARejectionReachesAProxyThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	s := setup{relayed: true}.start(t)
+	const name = "rejected:3"
+	generator := s.client(t, 0)
+	g := generator.generate(name)
+	var waiters []*waiter
+	for i := range 6 {
+		waiters = append(waiters, s.joinMemo(t, i%2, name))
+	}
+	instance := s.instanceOf(t, waiters[1])
+	s.relays[1].Refuse(true)
+	for _, p := range s.own(t, 1) {
+		s.kill(t, p)
+	}
+	s.awaitListeners(t, instance, 0)
+	generator.want(int64(1), "KS.REJECT", name, g.token, "no")
+	for i := 0; i < len(waiters); i += 2 {
+		if got := waiters[i].next(); got != refusal("MEMOERR no") {
+			t.Fatalf("a waiter was answered %#v", got)
+		}
+	}
+	began := time.Now()
+	s.relays[1].Refuse(false)
+	for i := 1; i < len(waiters); i += 2 {
+		if got := waiters[i].next(); got != refusal("MEMOERR no") {
+			t.Fatalf("a waiter of the proxy that was cut off was answered %#v", got)
+		}
+	}
+	took(t, "the waiters of a proxy that was cut off were told", began, 1200*time.Millisecond, 5*time.Second)
+	generator.unlock(name, generator.generate(name))
+}
+
 func mixedLine(t *testing.T, s *stage) {
 	const name = "mixed:1"
 	generator := s.client(t, 0)

@@ -132,14 +132,14 @@ func TestKeysOfAWrongType(t *testing.T) {
 	t.Parallel()
 	s := setup{}.start(t)
 	c := s.client(t, 0)
-	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "value"} {
+	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "value", "error"} {
 		name := "wrong:" + what
 		key := keyOf(name, what)
 		if what == "value" {
 			key = name
 		}
 		switch what {
-		case "lock", "value":
+		case "lock", "value", "error":
 			s.must(t, "RPUSH", key, "x")
 		default:
 			s.must(t, "SET", key, "x")
@@ -147,7 +147,7 @@ func TestKeysOfAWrongType(t *testing.T) {
 		before := s.dump(t)
 		calls := [][]string{{"KS.LOCK", name}, {"KS.LOCK", name, "NOWAIT"}, {"KS.LOCK", name, "SESSION", "TOKEN", "t"}}
 		switch what {
-		case "value":
+		case "value", "error":
 			calls = [][]string{{"KS.MEMO", name}, {"KS.MEMO", name, "NOWAIT"}}
 		case "lock":
 			calls = append(calls, []string{"KS.UNLOCK", name, "x"}, []string{"KS.EXTEND", name, "x", "EX", "5"},
@@ -208,7 +208,7 @@ func (s *stage) dump(t testing.TB) string {
 // withoutWrong removes what the test has put there and checks that nothing else is.
 func (s *stage) withoutWrong(t *testing.T) {
 	t.Helper()
-	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence"} {
+	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "error"} {
 		s.must(t, "DEL", keyOf("wrong:"+what, what))
 	}
 	s.must(t, "DEL", "wrong:value")

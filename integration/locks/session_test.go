@@ -16,6 +16,7 @@ const sessionTTL = time.Second
 var sessions = setup{args: []string{"--ks-lock-ttl", "1000"}}
 
 func TestSessionLocks(t *testing.T) {
+	t.Parallel()
 	s := sessions.start(t)
 	t.Run("with a TTL of a second", func(t *testing.T) {
 		for _, c := range []struct {

@@ -190,7 +190,10 @@ type peer map[string]string
 
 func (s *stage) peers(t testing.TB) []peer {
 	t.Helper()
-	list := s.must(t, "CLIENT", "LIST").(string)
+	return parsePeers(s.must(t, "CLIENT", "LIST").(string))
+}
+
+func parsePeers(list string) []peer {
 	var all []peer
 	for l := range strings.Lines(list) {
 		p := peer{}

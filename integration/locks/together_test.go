@@ -42,10 +42,12 @@ var together = []struct {
 	{"a rejected promise is told on all proxies", rejected},
 	{"a rejection with a TTL is remembered", rejectionRemembered},
 	{"a value that a stranger stores wakes the waiters", strangerStores},
+	{"memo callers that hang up leave nothing behind", memoCallersHangUp},
 	{"lock and memo callers stand in one line", mixedLine},
 }
 
 func TestTogether(t *testing.T) {
+	t.Parallel()
 	s := setup{proxies: 3}.start(t)
 	before := s.resources(t)
 	t.Run("on one stage", func(t *testing.T) {
