@@ -214,7 +214,7 @@ func TestAnUnlockHandsTheLockOnInOrder(t *testing.T) {
 	if got := admin.Do(t, "KS.UNLOCK", "n", token); got != ":1\r\n" {
 		t.Fatalf("the last KS.UNLOCK: %q", got)
 	}
-	if got := redis.Do(t, "KEYS", "*"); got != "*1\r\n$7\r\nn/fence\r\n" {
+	if got := redis.Do(t, "KEYS", "n*"); got != "*1\r\n$7\r\nn/fence\r\n" {
 		t.Errorf("left over in Redis: %q", got)
 	}
 }

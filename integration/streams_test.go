@@ -217,7 +217,7 @@ func (g *generator) ksCommand() string {
 		return command("KS.LOCK", fmt.Sprintf("free-%d-%d", g.locksTaken, g.Uint32()), "NOWAIT")
 	}
 	return pick(g, []string{
-		ksHelp, ksHelp, ksHelp, "KS.HELP\r\n", "ks.help\n", "\"Ks.\\x48elp\"\r\n", "KS.LOCK\r\n", command("ks.unlock", "a"), lax(g, ksHelp), command("KS.NOSUCH", "x"), "KS.NOSUCH\r\n",
+		ksHelp, ksHelp, ksHelp, "KS.HELP\r\n", "ks.help\n", "\"Ks.\\x48elp\"\r\n", "KS.LOCK\r\n", command("ks.unlock"), lax(g, ksHelp), command("KS.NOSUCH", "x"), "KS.NOSUCH\r\n",
 	})
 }
 

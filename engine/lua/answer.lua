@@ -10,6 +10,7 @@ end
 -- and the set of instances that had one.
 local function strike(s)
   if s.by.kind == 'm' then s.lapsed = false end -- he finds the answer when he asks
+  call('HGET', WAITING, '') -- of the right type, though the line may be empty
   local others, instances = {}, {}
   for waiter, place in walk() do
     local p = place and parse(place)
