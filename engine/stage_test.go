@@ -24,7 +24,7 @@ type stage struct {
 	all  *redis.PubSub            // PSUBSCRIBE *: hears all, and is the stranger that makes PUBLISH's count lie
 	runs doer                     // who asks; nil: the test's own client
 
-	askLock, release, leaving *script // as they are, or broken on purpose
+	broken map[*script]*script // played instead, to see that a test notices
 }
 
 func newStage(t *testing.T, b *backend) *stage {
@@ -33,10 +33,7 @@ func newStage(t *testing.T, b *backend) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := &stage{
-		b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{},
-		askLock: askLockScript, release: releaseScript, leaving: leaveScript,
-	}
+	st := &stage{b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{}}
 	st.all = b.c.PSubscribe(t.Context(), "*")
 	st.receive(st.all)
 	t.Cleanup(st.close)
@@ -125,6 +122,9 @@ func (st *stage) run(s *script, keys []string, instance string, rest ...any) (an
 	if d == nil {
 		d = ownConn{st.b.c}
 	}
+	if other := st.broken[s]; other != nil {
+		s = other
+	}
 	args := append([]any{st.now, 0, instance, "x:n", st.keys.locknotif, 30000}, rest...)
 	return s.run(context.Background(), d, keys, args)
 }
@@ -132,7 +132,7 @@ func (st *stage) run(s *script, keys []string, instance string, rest ...any) (an
 // ask: ask <token> <instance>:<seq> [memo] [again] [nowait] [session] [px=ms] [seen=fence] [since=fence]
 func (st *stage) ask(args []string) (any, error) {
 	instance, seq, _ := strings.Cut(args[1], ":")
-	s, keys, first, nowait, lease, seen, own, since := st.askLock, st.keys.ofLine(), 1, 0, "30000", "0", "l addr name", ""
+	s, keys, first, nowait, lease, seen, own, since := askLockScript, st.keys.ofLine(), 1, 0, "30000", "0", "l addr name", ""
 	for _, opt := range args[2:] {
 		name, value, _ := strings.Cut(opt, "=")
 		switch name {
@@ -162,7 +162,7 @@ func (st *stage) leave(args []string) (any, error) {
 		token, seq, _ := strings.Cut(pair, ":")
 		rest = append(rest, token, seq, asFlag(args[1] == "keep"))
 	}
-	return st.run(st.leaving, st.keys.ofLine(), args[0], rest...)
+	return st.run(leaveScript, st.keys.ofLine(), args[0], rest...)
 }
 
 // resolve: resolve <instance> <token> <value> [ttl]
@@ -196,7 +196,7 @@ func (st *stage) play(step string) string {
 		instance, _, _ = strings.Cut(f[2], ":")
 		reply, err = st.ask(f[1:])
 	case "release":
-		reply, err = st.run(st.release, st.keys.ofLine(), f[1], f[2])
+		reply, err = st.run(releaseScript, st.keys.ofLine(), f[1], f[2])
 	case "leave":
 		reply, err = st.leave(f[1:])
 	case "resolve":

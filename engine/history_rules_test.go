@@ -1,0 +1,431 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const bug2 = true
+
+// view is what Redis holds for the name.
+type view struct {
+	owner             string
+	left              int64 // ms
+	line              []string
+	places            map[string]string
+	n                 int64
+	tok, att, st, own string
+	suspects          string
+	value, failure    string
+	hasValue          bool
+}
+
+func (h *history) look() view {
+	ctx, k := context.Background(), h.st.keys
+	p := h.st.b.c.Pipeline()
+	owner, left, line := p.Get(ctx, k.lock), p.Do(ctx, "PTTL", k.lock), p.LRange(ctx, k.queue, 0, -1)
+	places, fence := p.HGetAll(ctx, k.waiting), p.HGetAll(ctx, k.fence)
+	value, failure := p.Get(ctx, k.value), p.Get(ctx, k.failure)
+	_, _ = p.Exec(ctx)
+	f := fence.Val()
+	v := view{
+		owner: owner.Val(), line: line.Val(), places: places.Val(), tok: f["tok"], att: f["att"], st: f["st"], own: f["own"],
+		suspects: f["x"], value: value.Val(), failure: failure.Val(), hasValue: value.Err() == nil,
+	}
+	v.left, _ = left.Int64()
+	v.n, _ = strconv.ParseInt(f["n"], 10, 64)
+	return v
+}
+
+func (v view) String() string {
+	waiting := make([]string, len(v.line))
+	for i, token := range v.line {
+		waiting[i] = token + "=" + v.places[token]
+	}
+	return fmt.Sprintf("%s %v {%s %s %s %d %s} %q %q", v.owner, waiting, v.tok, v.att, v.st, v.n, v.suspects, v.value, v.failure)
+}
+
+// lapsed: the lock was handed to tok, who did not claim it.
+func (v view) lapsed() bool {
+	return v.st == "p" && v.owner != v.tok && parseSpot(v.att).instance != ""
+}
+
+// torn: the line is not what scripts leave behind, because a stranger deleted half of it.
+func (v view) torn() bool {
+	met := map[string]bool{}
+	for _, token := range v.line {
+		if met[token] {
+			return true
+		}
+		met[token] = true
+	}
+	for token := range v.places {
+		if !met[token] {
+			return true
+		}
+	}
+	return met[v.tok] && v.tok != ""
+}
+
+// spot is a place in line, as line.lua has it.
+type spot struct {
+	id, kind, instance string
+	failed, kept       bool
+	since              int64
+}
+
+func parseSpot(place string) spot {
+	id, mark, _ := strings.Cut(place, "|")
+	p := spot{id: id, failed: strings.HasPrefix(mark, "!"), kept: strings.HasPrefix(mark, "~")}
+	p.since, _ = strconv.ParseInt(strings.TrimLeft(mark, "!~"), 10, 64)
+	if f := strings.Split(id, ":"); len(f) == 3 {
+		p.kind, p.instance = f[0], f[1]
+	}
+	return p
+}
+
+// move is what a script may do to the line, besides what the clock does.
+type move struct {
+	by        string          // the instance that runs it
+	asker     string          // is there, whatever its marks say
+	stays     bool            // the asker waits
+	takes     bool            // the asker has the lock
+	ends      bool            // the hold, be it unclaimed, ends
+	gone      map[string]bool // leave; true: their place is kept
+	back      string          // is put back at the front, kept
+	struck    bool            // all memo callers leave
+	excused   bool            // who did not claim is not put back
+	onlyReads bool            // nothing changes, but what renewals change
+}
+
+// reachable: a bell for the place would be heard, and by one who claims.
+func (h *history) reachable(before view, p spot, by string) bool {
+	if p.instance == "" {
+		return h.net.listens
+	}
+	if p.failed || p.kept {
+		return false
+	}
+	if p.instance == by {
+		return true
+	}
+	if before.lapsed() && parseSpot(before.att).instance == p.instance {
+		return false
+	}
+	if strings.Contains(" "+before.suspects, " "+p.instance+"@") {
+		return false
+	}
+	for _, proxy := range h.proxies {
+		if proxy.instance == p.instance {
+			return !proxy.cut
+		}
+	}
+	return false
+}
+
+// next is who gets a free lock: the first who can be rung.
+func (h *history) next(before view, m move) string {
+	for _, token := range before.line {
+		place, ok := before.places[token]
+		_, leaves := m.gone[token]
+		p := parseSpot(place)
+		if !ok || leaves || m.struck && p.kind == "m" {
+			continue
+		}
+		if token == m.asker || h.reachable(before, p, m.by) {
+			return token
+		}
+	}
+	return ""
+}
+
+// judge looks whether a script did with lock and line what m says, and no more.
+func (h *history) judge(before view, m move, idle bool) error {
+	after := h.now
+	if idle || m.onlyReads {
+		if after.String() != before.String() {
+			return fmt.Errorf("nothing should have changed, but there was %v", before)
+		}
+		return nil
+	}
+	delete(h.burnt, m.by)
+	if after.n < before.n {
+		return fmt.Errorf("the fence fell from %d to %d", before.n, after.n)
+	}
+	_, placed := before.places[m.asker]
+	if before.torn() || !placed && slices.Contains(before.line, m.asker) {
+		return nil
+	}
+	owner, handed := before.owner, false
+	switch {
+	case m.takes:
+		owner = m.asker
+	case m.ends:
+		owner = h.next(before, m)
+		handed = owner != ""
+	}
+	if after.owner != owner {
+		return fmt.Errorf("the lock is %q's instead of %q's; there was %v", after.owner, owner, before)
+	}
+	if handed {
+		if err := h.judgeHandOver(before, owner); err != nil {
+			return err
+		}
+	}
+	if err := h.judgeLine(before, m, owner); err != nil {
+		return fmt.Errorf("%w; there was %v", err, before)
+	}
+	return h.judgePlaces(before, m)
+}
+
+// judgeHandOver: it is provisional, and not to an instance that has not claimed the last one.
+func (h *history) judgeHandOver(before view, owner string) error {
+	after, p := h.now, parseSpot(before.places[owner])
+	st, longest := "p", claimWindow.Milliseconds()
+	if p.instance == "" {
+		st, longest = "f", 30_000
+	}
+	h.counts["handed "+st]++
+	h.came[owner] = 0 // whether he claims or goes back to the front, he is first
+	if after.tok != owner || after.att != p.id || after.st != st || after.left > longest {
+		return fmt.Errorf("%s was handed the lock for %d ms by %s %s %s", owner, after.left, after.tok, after.att, after.st)
+	}
+	if at, ok := h.burnt[p.instance]; ok && h.st.now-at <= 30_000 {
+		return fmt.Errorf("%s was handed the lock, and its proxy has not asked since it did not claim", owner)
+	}
+	return nil
+}
+
+// judgeLine: everyone has his place.
+func (h *history) judgeLine(before view, m move, owner string) error {
+	after := h.now
+	var want []string
+	pending := after.tok == before.tok && after.att == before.att && after.st == before.st
+	if before.lapsed() && !m.excused && !pending {
+		want = append(want, before.tok)
+		h.counts["put back"]++
+		by := parseSpot(before.att).instance
+		if by != m.by {
+			h.burnt[by] = h.st.now
+			for _, c := range h.calls {
+				c.steady = c.steady && c.instance != by
+			}
+		}
+	}
+	if m.back != "" {
+		want = append([]string{m.back}, want...)
+	}
+	if m.stays && before.lapsed() && before.tok == m.asker { // he was first
+		want = append([]string{m.asker}, want...)
+	}
+	for _, token := range before.line {
+		kept, leaves := m.gone[token]
+		switch {
+		case token == owner && after.owner == owner && before.owner != owner:
+		case leaves && !kept:
+		case m.struck && parseSpot(before.places[token]).kind == "m":
+		default:
+			want = append(want, token)
+		}
+	}
+	if m.stays && !slices.Contains(want, m.asker) {
+		want = append(want, m.asker)
+	}
+	i := 0
+	for _, token := range want {
+		if i < len(after.line) && after.line[i] == token {
+			i++
+		} else if !h.mayGo(before, token) {
+			return fmt.Errorf("%s has lost its place: the line is %v instead of %v", token, after.line, want)
+		} else {
+			h.counts["dropped"]++
+		}
+	}
+	if i < len(after.line) {
+		return fmt.Errorf("the line is %v instead of %v", after.line, want)
+	}
+	for token := range after.places {
+		if !slices.Contains(after.line, token) {
+			return fmt.Errorf("%s has a place without standing in line", token)
+		}
+	}
+	return nil
+}
+
+// mayGo: its place may be taken away when somebody comes by.
+func (h *history) mayGo(before view, token string) bool {
+	place, ok := before.places[token]
+	p := parseSpot(place)
+	age := h.st.now - p.since
+	return !ok && slices.Contains(before.line, token) || p.kept && age > 2000 || p.since > 0 && !p.kept && age > 30_000
+}
+
+// judgePlaces: nobody else's place is touched but by a mark, and only if he can't be rung.
+func (h *history) judgePlaces(before view, m move) error {
+	for token, place := range h.now.places {
+		was, ok := before.places[token]
+		if _, leaves := m.gone[token]; !ok || place == was || token == m.asker || leaves {
+			continue
+		}
+		p := parseSpot(was)
+		if p.since == 0 && place == fmt.Sprintf("%s|%d", was, h.st.now) && !h.reachable(before, p, m.by) {
+			continue
+		}
+		return fmt.Errorf("the place of %s went from %s to %s", token, was, place)
+	}
+	return nil
+}
+
+// foresee is the answer that a call must get.
+func (h *history) foresee(c *played, first, nowait bool) string {
+	v := h.now
+	if c.memo {
+		if v.hasValue {
+			return "value " + v.value
+		}
+		if message, ok := h.rejection(c); ok {
+			return "rejected " + message
+		}
+	}
+	elder := ""
+	if place := v.places[c.token]; place != "" {
+		elder = parseSpot(place).id
+	} else if v.tok == c.token && (v.owner == c.token || v.lapsed()) {
+		elder = v.att
+	}
+	switch {
+	case elder != "" && elder != c.place() && !first:
+		return "gone"
+	case v.owner == c.token:
+		return "granted"
+	case v.owner != "":
+		if nowait {
+			return "no"
+		}
+		return "wait"
+	case v.lapsed() && v.tok == c.token:
+		return "granted"
+	}
+	if next := h.next(v, move{by: c.instance, asker: c.token}); next == "" || next == c.token {
+		return "granted"
+	}
+	if nowait {
+		return "no"
+	}
+	return "wait"
+}
+
+// rejection is what the last one says to c: it is for those who waited then, or for everyone.
+func (h *history) rejection(c *played) (string, bool) {
+	if c.unsure || bug2 && c.joined > h.rejected.tick { // fences began anew while it waited; so what it says it waits for decides
+		kind, rest, _ := strings.Cut(h.now.failure, " ")
+		fence, message, _ := strings.Cut(rest, " ")
+		n, err := strconv.ParseInt(fence, 10, 64)
+		return message, err == nil && (kind == "m" || c.since >= 0 && c.since <= n)
+	}
+	r := h.rejected
+	return r.message, r.message != "" && (r.all || c.joined > 0 && c.joined < r.tick)
+}
+
+// judgeAsk looks whether Redis holds what the answer says.
+func (h *history) judgeAsk(before view, c *played, first, nowait bool, list []any) error {
+	verdict := list[0].(string)
+	m := move{by: c.instance, asker: c.token}
+	mine := before.tok == c.token && before.st == "p" && (before.att == c.place() || first)
+	place := parseSpot(before.places[c.token])
+	switch verdict {
+	case "gone":
+		return h.judge(before, m, true)
+	case "no":
+		if before.owner != "" {
+			return h.judge(before, m, true)
+		}
+		m.ends = true
+	case "granted":
+		m.takes, m.excused = true, before.tok == c.token
+	case "wait":
+		m.stays, m.excused = true, before.tok == c.token
+		m.ends = before.owner == ""
+		if h.now.places[c.token] != c.place() || !slices.Contains(h.now.line, c.token) && !h.halved {
+			return fmt.Errorf("%v was told to wait and stands not in line; there was %v", c, before)
+		}
+		if stranger := h.now.owner != h.now.tok || h.now.st == "f"; list[3] != int64(asFlag(stranger)) {
+			return fmt.Errorf("%v was told %v about a stranger", c, list[3])
+		}
+	case "value", "rejected":
+		switch {
+		case place.id == c.place() || place.id != "" && first:
+			m.asker, m.gone = "", map[string]bool{c.token: false}
+		case place.id == "" && mine && before.lapsed():
+			m.asker, m.excused = "", true
+		case place.id == "" && mine:
+			m.asker, m.ends, m.excused = "", true, true
+		default:
+			return h.judge(before, m, true)
+		}
+	}
+	return h.judge(before, m, false)
+}
+
+// leaves runs the leave script for some attempts of one instance; none: to look whether a hand-off was
+// claimed. all: also gives up what was claimed.
+func (h *history) leaves(instance string, who []*departing, all bool) error {
+	before, args := h.now, []string{instance, "all"}
+	rest := []any{asFlag(all)}
+	m := move{by: instance, gone: map[string]bool{}}
+	left := 0
+	for _, d := range who {
+		args = append(args, fmt.Sprintf("%s:%d:%v", d.token, d.seq, d.keep))
+		rest = append(rest, d.token, d.seq, asFlag(d.keep))
+		place, waits := before.places[d.token]
+		p, here := parseSpot(place), before.owner == d.token
+		switch {
+		case waits:
+			if p.id == d.place() && !p.kept {
+				m.gone[d.token] = d.keep
+				left++
+			}
+		case before.tok == d.token && before.st != "f" && before.att == d.place():
+			m.excused = before.lapsed()
+			ends := here && (before.st == "p" || all)
+			m.ends = m.ends || ends
+			if ends || m.excused {
+				left++
+				if d.keep {
+					m.back = d.token
+				}
+			}
+		case here && before.tok != d.token && all:
+			m.ends = true
+			left++
+		}
+	}
+	if before.lapsed() && before.owner == "" && !m.excused {
+		m.ends = true
+	}
+	released := m.ends
+	reply, err := h.st.run(leaveScript, h.st.keys.ofLine(), instance, rest...)
+	if err != nil {
+		return fmt.Errorf("leave %v: %w", args, err)
+	}
+	h.now = h.look()
+	h.note("leave %v all=%v: %v   %v", args, all, reply, h.now)
+	if got := reply.([]any)[0]; got != int64(left) {
+		return fmt.Errorf("%v left, not %d; there was %v", got, left, before)
+	}
+	if err := h.judge(before, m, left == 0 && !released); err != nil {
+		return err
+	}
+	for _, d := range who {
+		if h.holder != nil && h.holder.token == d.token && (h.holder == d.played || h.unrecorded) {
+			h.ended(d.token, released)
+		}
+		if _, kept := h.now.places[d.token]; kept {
+			h.counts["kept"]++
+		}
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// meddle is what strangers and other libraries do, and what Redis forgets.
+func (h *history) meddle(o op) error {
+	k := h.st.keys
+	before := h.now
+	switch o.what {
+	case "expire":
+		h.expire()
+	case "value gone":
+		h.st.b.do("DEL", k.value)
+	case "value set":
+		h.st.b.do("SET", k.value, fmt.Sprintf("set%d", h.tick))
+		h.st.b.do("PUBLISH", k.notif, fmt.Sprintf("set%d", h.tick))
+	case "error gone":
+		h.st.b.do("DEL", k.failure)
+		h.rejected = rejection{}
+	case "del queue":
+		h.disturbed()
+		h.halved = true
+		h.st.b.do("DEL", k.queue)
+	case "del places":
+		h.disturbed()
+		h.st.b.do("DEL", k.waiting)
+	case "del line":
+		h.disturbed()
+		h.st.b.do("DEL", k.queue, k.waiting)
+	case "stray":
+		h.disturbed()
+		h.st.b.do("LPUSH", k.queue, fmt.Sprintf("stray%d", h.tick))
+	case "del fence":
+		h.fencesBeginAnew()
+		h.st.b.do("DEL", k.fence)
+	case "flush":
+		h.fencesBeginAnew()
+		h.holder, h.rejected = nil, rejection{}
+		h.st.b.do("FLUSHALL")
+	case "net ask", "net release", "net listens", "net forgets":
+		h.disturbed()
+		h.net.act(h, o)
+	case "ml lock": // redis-memolock: its token is opaque, and it may come without a TTL
+		h.disturbed()
+		args := []any{"SET", k.lock, fmt.Sprintf("ml%d", h.tick), "NX"}
+		if o.pick(1, 2) == 0 {
+			args = append(args, "PX", 30_000)
+		}
+		h.st.b.do(args...)
+	case "ml value":
+		if len(h.now.owner) > 2 && h.now.owner[:2] == "ml" {
+			h.st.b.do("SET", k.value, "theirs")
+			h.st.b.do("PUBLISH", k.notif, "theirs")
+			if o.pick(1, 2) == 0 { // the C# version
+				h.st.b.do("DEL", k.lock)
+			}
+		}
+	default:
+		return fmt.Errorf("unknown step")
+	}
+	h.now = h.look()
+	if h.now.String() != before.String() {
+		h.note("%s   %v", o.what, h.now)
+	}
+	return nil
+}
+
+// expire is the end of a lease, or of a claim window, or a stranger's DEL.
+func (h *history) expire() {
+	if h.now.owner == "" {
+		return
+	}
+	h.note("expire %s", h.now.owner)
+	h.counts["expired "+h.now.st]++
+	h.st.b.do("DEL", h.st.keys.lock)
+	if by := parseSpot(h.now.att).instance; h.now.st == "p" { // its other callers are passed over as well
+		for _, c := range h.calls {
+			c.steady = c.steady && c.instance != by
+		}
+	}
+	h.holder = nil
+	h.now = h.look()
+}
+
+// disturbed: from now on nobody vouches for the order of arrival.
+func (h *history) disturbed() { h.mixed = true }
+
+// fencesBeginAnew at the clock, which has gone on, or beyond what the asking proxy has seen.
+func (h *history) fencesBeginAnew() {
+	h.disturbed()
+	h.fence = min(h.fence, h.st.now*1000)
+	h.st.now++
+	h.unrecorded = h.holder != nil
+	clear(h.burnt)
+	for _, c := range h.calls {
+		c.unsure = true
+	}
+}
+
+// fromElsewhere: a proxy has seen a higher fence, of another name.
+func (h *history) fromElsewhere(o op) {
+	p := h.proxies[o.pick(0, len(h.proxies))]
+	p.seen = max(p.seen, (h.st.now+int64(o.pick(1, 5000)))*1000)
+}
+
+// keySmith is a process of KeySmith .NET (INTEROP B): it stands in our lines with 0 for a place, takes
+// a lock that ran out without looking at the line, and hands over without telling our proxies.
+type keySmith struct {
+	st      *stage
+	listens bool
+	ids     []string
+}
+
+var netAcquire = redis.NewScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
+if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then return 0 end
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', 30000) then
+  redis.call('PUBLISH', KEYS[5], ARGV[1])
+  return 1
+end
+if redis.call('RPUSH', KEYS[2], ARGV[1]) == 1 then redis.call('PEXPIRE', KEYS[2], 30000) end
+if redis.call('HSET', KEYS[3], ARGV[1], 0) == 1 then redis.call('PEXPIRE', KEYS[3], 30000) end
+return 0`)
+
+var netRelease = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.call('HDEL', KEYS[3], ARGV[1]) end
+while true do
+  local id = redis.call('LPOP', KEYS[2])
+  if not id then return redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3]) end
+  if redis.call('HDEL', KEYS[3], id) == 1 then
+    redis.call('SET', KEYS[1], id, 'PX', 30000)
+    redis.call('PEXPIRE', KEYS[2], 30000)
+    redis.call('PEXPIRE', KEYS[3], 30000)
+    redis.call('PUBLISH', KEYS[5], id)
+    return id
+  end
+end`)
+
+func (n *keySmith) act(h *history, o op) {
+	switch o.what {
+	case "net listens":
+		if n.listens = !n.listens; n.listens {
+			n.st.live("KeySmith")
+		} else {
+			n.st.dead("KeySmith")
+		}
+	case "net forgets": // a cancelled task stays in line
+		n.ids = nil
+	case "net ask":
+		if len(n.ids) < 3 {
+			n.ids = append(n.ids, fmt.Sprintf("net%d", h.tick))
+		}
+		n.run(h, netAcquire, n.ids[o.pick(0, len(n.ids))])
+	case "net release":
+		for _, id := range n.ids {
+			if id == h.now.owner {
+				n.run(h, netRelease, id)
+				return
+			}
+		}
+		if len(n.ids) > 0 && o.pick(1, 4) == 0 {
+			n.run(h, netRelease, n.ids[0])
+		}
+	}
+}
+
+func (n *keySmith) run(h *history, s *redis.Script, id string) {
+	keys := append(n.st.keys.ofLine(), n.st.keys.locknotif)
+	if err := s.Run(context.Background(), n.st.b.c, keys, id).Err(); err != nil {
+		n.st.t.Fatal(err)
+	}
+	h.counts["net calls"]++
+}
