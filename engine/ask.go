@@ -50,7 +50,7 @@ type answer struct {
 	first    bool  // in line
 	stranger bool  // the holder will not ring us
 	length   int   // of the line
-	since    int64 // last fence: a later promise is not the one that is waited for
+	since    int64 // the least fence of the promise that is waited for
 }
 
 // call is one attempt of a caller on a line.

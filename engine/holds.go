@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -38,11 +39,12 @@ const lastMost = 1024
 // holds knows what each session was granted, and what must be renewed.
 type holds struct {
 	ttl     time.Duration // of every hold
-	changed chan struct{} // capacity one: the first hold was added
+	changed chan struct{} // capacity one: there is something to renew again
 
 	mu       sync.Mutex
 	sessions map[Session]*sessionGrants
-	held     map[uint64]*hold
+	held     map[uint64]*hold // by seq
+	lines    map[line][]*hold // the same
 }
 
 func newHolds(ttl time.Duration) *holds {
@@ -51,6 +53,7 @@ func newHolds(ttl time.Duration) *holds {
 		changed:  make(chan struct{}, 1),
 		sessions: map[Session]*sessionGrants{},
 		held:     map[uint64]*hold{},
+		lines:    map[line][]*hold{},
 	}
 }
 
@@ -69,16 +72,12 @@ func (hs *holds) granted(c *call, sent time.Time) {
 		return
 	}
 	h := &hold{line: c.line, token: c.req.Token, seq: c.seq, s: c.s, trusted: sent, next: sent.Add(hs.ttl / 3)}
-	for _, older := range g.held { // the same token asked again: the later attempt is the one that counts
-		if older.line == h.line && older.token == h.token {
+	for _, older := range slices.Clone(hs.lines[c.line]) { // the same token asked again: the later attempt counts
+		if older.token == h.token {
 			hs.drop(older)
 		}
 	}
-	g.held[h.seq], hs.held[h.seq] = h, h
-	select {
-	case hs.changed <- struct{}{}:
-	default:
-	}
+	hs.keep(g, h)
 }
 
 // remember notes the last grant of a name. A connection may take any number of leases and let them run out,
@@ -96,11 +95,30 @@ func (g *sessionGrants) remember(l line, last lastGrant) {
 	}
 }
 
+// keep enters a hold. All have the same TTL, so only the first of all changes when the watchdog is due.
+func (hs *holds) keep(g *sessionGrants, h *hold) {
+	g.held[h.seq], hs.held[h.seq] = h, h
+	hs.lines[h.line] = append(hs.lines[h.line], h)
+	if len(hs.held) > 1 {
+		return
+	}
+	select {
+	case hs.changed <- struct{}{}:
+	default:
+	}
+}
+
 // drop forgets a hold.
 func (hs *holds) drop(h *hold) {
 	delete(hs.held, h.seq)
 	if g := hs.sessions[h.s]; g != nil {
 		delete(g.held, h.seq)
+	}
+	rest := slices.DeleteFunc(hs.lines[h.line], func(o *hold) bool { return o == h })
+	if len(rest) == 0 {
+		delete(hs.lines, h.line)
+	} else {
+		hs.lines[h.line] = rest
 	}
 }
 
@@ -130,8 +148,8 @@ func (hs *holds) ending(s Session, l line, token string) (undo func()) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	var ended []*hold
-	for _, h := range hs.held {
-		if h.line == l && h.token == token {
+	for _, h := range slices.Clone(hs.lines[l]) {
+		if h.token == token {
 			ended = append(ended, h)
 			hs.drop(h)
 		}
@@ -153,7 +171,7 @@ func (hs *holds) restore(s Session, l line, last lastGrant, ended []*hold) {
 	}
 	for _, h := range ended {
 		if g := hs.sessions[h.s]; g != nil {
-			g.held[h.seq], hs.held[h.seq] = h, h
+			hs.keep(g, h)
 		}
 	}
 }
@@ -174,14 +192,9 @@ func (hs *holds) gone(seq uint64) {
 func (hs *holds) waitsForItself(c *call) bool {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	if g := hs.sessions[c.s]; g != nil {
-		for _, h := range g.held {
-			if h.line == c.line && h.token != c.req.Token {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(hs.lines[c.line], func(h *hold) bool {
+		return h.s == c.s && h.token != c.req.Token
+	})
 }
 
 // end forgets a session, and returns what it held.
@@ -195,7 +208,7 @@ func (hs *holds) end(s Session) []*hold {
 	delete(hs.sessions, s)
 	ended := make([]*hold, 0, len(g.held))
 	for _, h := range g.held {
-		delete(hs.held, h.seq)
+		hs.drop(h)
 		ended = append(ended, h)
 	}
 	return ended

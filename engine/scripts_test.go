@@ -496,8 +496,8 @@ var scenarios = []struct {
 		{"ask e C:2", "wait"},
 		{"reject A a no", "1, own ready, watch, ring C:1, ring C:2, rejected B no, owner c"},
 		{"ask b B:1 memo again since=1000000000", "rejected no"},
-		{"ask f A:3 memo", "wait"},
-		{"ask f A:3 memo again since=1000000001", "wait"},
+		{"ask f A:3 memo tell", "wait since=1000000001"},
+		{"ask f A:3 memo again since=1000000001 tell", "wait since=1000000001"},
 	}, "c [e=l:C:2 f=m:A:3] {c l:C:1 p}"},
 
 	{"a rejection without a TTL is for those only who waited for that promise", []act{
@@ -537,6 +537,16 @@ var scenarios = []struct {
 		{"ask c A:2", "granted, owner c"},
 		{"reject A c no", "0"},
 	}, "c [] {c l:A:2 h}"},
+
+	{"a stranger's promise is rejected for those who wait for it, not for those who come later", []act{
+		{"redis SET x/lock:n theirs PX 60000", ""},
+		{"ask a A:1 memo tell", "wait first stranger since=1"},
+		{"reject A theirs no", "1, own ready"},
+		{"ask a A:1 memo again since=1", "rejected no"},
+		{"redis SET x/lock:n theirs PX 60000", ""},
+		{"ask b B:1 memo tell", "wait first stranger since=2"},
+		{"ask b B:1 memo again since=2 tell", "wait first stranger since=2"},
+	}, "theirs [b=m:B:1] {}"},
 
 	{"a value ends a memoized rejection", []act{
 		{"redis SET x/error:n m<1<no", ""},

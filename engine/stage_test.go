@@ -235,7 +235,11 @@ func (st *stage) play(step string) string {
 	default:
 		st.t.Fatalf("unknown step %q", step)
 	}
-	return strings.Join(append(describe(reply, err, instance), st.heard()...), ", ")
+	told := describe(reply, err, instance)
+	if list, ok := reply.([]any); ok && strings.HasSuffix(step, " tell") { // since when it waits
+		told[0] += fmt.Sprintf(" since=%v", list[5])
+	}
+	return strings.Join(append(told, st.heard()...), ", ")
 }
 
 // describe leaves out the fence and the time left, which other tests look at.

@@ -20,7 +20,7 @@ type waiter struct {
 	seq   uint64
 	bell  chan struct{} // capacity one: rung means "ask again"; ringing never blocks
 	value chan served   // capacity one; of memo callers only
-	since atomic.Int64  // last fence when it began to wait; -1 before it does
+	since atomic.Int64  // the least fence of the promise it waits for; -1: not known yet
 }
 
 // served is a memo value that was fetched for a waiter, or the message of a rejection. struck says that

@@ -3,7 +3,7 @@
 -- ARGV  7 token   8 seq of the attempt   9 1: the attempt's first ask   10 lease in ms
 --       11 1: does not wait   12 highest fence this proxy has seen   13 who asks (line.lua, own)
 -- Returns {granted, fence, rings} | {wait, ms left (-1: no TTL), first in line 0/1, holder does not
--- know us 0/1, length of the line, last fence, rings} | {no, rings} | {gone, rings}: a later call with
+-- know us 0/1, length of the line, since (line.lua), rings} | {no, rings} | {gone, rings}: a later call with
 -- this token took over.
 -- Atomic: a free lock is taken by whoever is first in line, and by no one in between.
 
@@ -59,7 +59,7 @@ local function stand(s, a)
   if front then s.lapsed = false end
   restore(s)
   enter(s, a, front)
-  return { 'wait', left, first and 1 or 0, stranger and 1 or 0, math.max(a.length, 1), int(s.n), rings }
+  return { 'wait', left, first and 1 or 0, stranger and 1 or 0, math.max(a.length, 1), since(s), rings }
 end
 
 local function take(s, a, head)
@@ -91,7 +91,7 @@ local function give(s, a, owner, head)
   enter(s, a, false)
   local first = not head or head.token == a.token
   return { 'wait', owner.instance and CLAIM or tonumber(LOCKTTL), first and 1 or 0,
-    owner.instance and 0 or 1, math.max(a.length, 1), int(s.n), rings }
+    owner.instance and 0 or 1, math.max(a.length, 1), since(s), rings }
 end
 
 local function ask(s, kind)

@@ -1,8 +1,8 @@
 -- ask_memo.lua: KS.MEMO asks for the value, or for the promise to make it.
 --
 -- KEYS  5 value   6 error: <o|m> <fence of the promise it was> <message>; m is for everyone, o (once)
---       for those who were waiting for that promise
--- ARGV  as ask.lua   14 last fence when the caller began to wait, empty if he has not waited yet
+--       for those who were waiting for that promise, or for it to be made
+-- ARGV  as ask.lua   14 since when the caller waits (line.lua), empty if he has not waited yet
 -- Returns {value, v, rings} | {rejected, message, rings}, else as ask.lua: granted is the promise.
 -- Atomic: who is told "wait" or "granted" is so because there is no value, and one who finds the
 -- value leaves the line, or hands on what he was handed for it, in the same step.

@@ -90,6 +90,13 @@ local function read()
   return s
 end
 
+-- since is the fence of the promise or lock that stands, or the least that the next one can have: who
+-- begins to wait now waits for a promise with that fence or a later one.
+local function since(s)
+  if s.st == 'h' and s.tok == s.owner then return int(s.n) end
+  return int(s.n + 1)
+end
+
 -- walk iterates over the line: token, place (false when it has left the hash).
 local function walk()
   local from, i, size, tokens, places = 0, 0, CHUNK, {}, {}

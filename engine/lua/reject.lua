@@ -14,13 +14,16 @@ return run(function()
   if not promised(s, token) then return { 0, rings, 0, '0' } end
   call('GET', KEYS[6])
   local owner, instances = strike(s)
-  local mine = announce(instances, 'e ' .. DB .. ' ' .. #NAME .. ' ' .. int(s.n) .. ' ' .. NAME .. message)
+  local fence = since(s) -- a stranger's promise has none of its own
+  local mine = announce(instances, 'e ' .. DB .. ' ' .. #NAME .. ' ' .. fence .. ' ' .. NAME .. message)
   dismiss(s)
 
   guard(s, true)
   tell(owner and owner.token)
   local kind = ttl == '' and 'o' or 'm'
-  call('SET', KEYS[6], kind .. ' ' .. int(s.n) .. ' ' .. message, 'PX', ttl == '' and ARGV[10] or ttl)
+  call('SET', KEYS[6], kind .. ' ' .. fence .. ' ' .. message, 'PX', ttl == '' and ARGV[10] or ttl)
+  call('HSET', FENCE, 'n', fence)
+  if not owner then call('PEXPIRE', FENCE, int(DAY)) end
   pass_on(s, owner)
-  return { 1, rings, mine, int(s.n) }
+  return { 1, rings, mine, fence }
 end)
