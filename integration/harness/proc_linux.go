@@ -1,10 +1,14 @@
 package harness
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // Memory returns a field of /proc/<pid>/status in bytes: VmHWM is the peak of
@@ -34,4 +38,39 @@ func (p *Process) Files(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return len(open)
+}
+
+// Freeze stops the process with SIGSTOP and returns when none of its threads runs
+// any more, which may be a moment after the signal. The test must send SIGCONT.
+func (p *Process) Freeze(t testing.TB) {
+	t.Helper()
+	p.Signal(t, syscall.SIGSTOP)
+	deadline := time.Now().Add(Patience)
+	for !p.frozen(t) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not stop", p.name)
+		}
+		time.Sleep(100 * time.Microsecond) // the next look
+	}
+}
+
+// frozen reports whether all threads are stopped.
+func (p *Process) frozen(t testing.TB) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid()))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("no threads of %s: %v", p.name, err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			return false // it ended
+		}
+		// The state follows the name, which is in brackets and may hold anything.
+		_, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
+		if !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
 }

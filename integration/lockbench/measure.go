@@ -178,7 +178,7 @@ func (b *bench) hangUps(ctx context.Context) ([]time.Duration, error) {
 
 // stuck puts waiters of proxy 1 into line, and one of proxy 0 behind them, breaks
 // proxy 1 and measures how long the hand-off to the last takes.
-func (b *bench) stuck(ctx context.Context, broken func(), mended func() error) (time.Duration, error) {
+func (b *bench) stuck(ctx context.Context, broken, mended func() error) (time.Duration, error) {
 	name := b.newName()
 	holder, next := b.dial(0), b.dial(0)
 	defer holder.Close()
@@ -198,7 +198,9 @@ func (b *bench) stuck(ctx context.Context, broken func(), mended func() error) (
 	if err != nil {
 		return 0, err
 	}
-	broken()
+	if err := broken(); err != nil {
+		return 0, err
+	}
 	began := time.Now()
 	if err := unlock(ctx, holder, name, g); err != nil {
 		return 0, err
@@ -212,14 +214,17 @@ func (b *bench) stuck(ctx context.Context, broken func(), mended func() error) (
 
 func (b *bench) killed(ctx context.Context) ([]time.Duration, error) {
 	return b.eachRound(b.rounds, func(int) (time.Duration, error) {
-		return b.stuck(ctx, func() { b.proxies[1].kill() }, func() error { return b.startProxy(ctx, 1) })
+		return b.stuck(ctx, func() error {
+			b.proxies[1].kill()
+			return nil
+		}, func() error { return b.startProxy(ctx, 1) })
 	})
 }
 
 func (b *bench) frozen(ctx context.Context) ([]time.Duration, error) {
 	return b.eachRound((b.rounds+2)/3, func(int) (time.Duration, error) {
 		p := b.proxies[1]
-		return b.stuck(ctx, func() { p.signal(syscall.SIGSTOP) }, func() error {
+		return b.stuck(ctx, p.freeze, func() error {
 			p.signal(syscall.SIGCONT)
 			return nil
 		})

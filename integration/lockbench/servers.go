@@ -123,6 +123,33 @@ func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 func (s *server) signal(sig os.Signal) { s.cmd.Process.Signal(sig) }
 
+// freeze stops the process, and returns when all of its threads have stopped.
+func (s *server) freeze() error {
+	s.signal(syscall.SIGSTOP)
+	for range 1000 {
+		running, err := s.runs()
+		if err != nil || !running {
+			return err
+		}
+		time.Sleep(time.Millisecond) // the next look
+	}
+	return fmt.Errorf("%s does not stop", s.name)
+}
+
+func (s *server) runs() (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil || len(threads) == 0 {
+		return false, fmt.Errorf("%s has ended", s.name)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err == nil && !bytes.Contains(stat, []byte(") T ")) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 func (s *server) kill() {
 	s.signal(syscall.SIGKILL)
 	<-s.ended

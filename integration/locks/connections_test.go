@@ -131,7 +131,7 @@ func TestAValueThatIsStoredWhileItsSubscriptionIsGone(t *testing.T) {
 	s := setup{relayed: true}.start(t)
 	const name = "notif:1"
 	s.client(t, 0).generate(name, "EX", "60")
-	s.joinMemo(t, 0, name) // first in line, asks most often
+	s.join(t, 0, name) // the first in line asks more often
 	w := s.joinMemo(t, 1, name)
 	eventually(t, "the proxy is subscribed for the memo caller", func() bool { return len(s.subscriptions(t, 1, 2)) == 1 })
 	s.relays[1].Refuse(true)

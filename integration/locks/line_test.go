@@ -1,6 +1,7 @@
 package locks
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,18 +105,22 @@ func leaseRunsOut(t *testing.T, s *stage) {
 	}
 }
 
+// shorterByHandOff has a lease that is shorter than the claim window, and one that is longer: the
+// second in line is rung at the claim, or at the hand-off.
 func shorterByHandOff(t *testing.T, s *stage) {
-	const name = "shorter:1"
-	holder := s.client(t, 0)
-	g := holder.lock(name, "EX", "3600")
-	brief := s.join(t, 1, name, "PX", "500")
-	last := s.join(t, 2, name)
-	holder.unlock(name, g)
-	brief.granted()
-	ends := time.Now().Add(500 * time.Millisecond)
-	last.granted() // brief never gives it back
-	took(t, "the next was granted a lease of 500 ms that followed one of an hour", ends, 100*time.Millisecond, time.Second)
-	last.unlocks()
+	for i, lease := range []time.Duration{500 * time.Millisecond, 2500 * time.Millisecond} {
+		name := fmt.Sprint("shorter:by hand-off", i)
+		holder := s.client(t, 0)
+		g := holder.lock(name, "EX", "3600")
+		brief := s.join(t, 1, name, "PX", fmt.Sprint(lease.Milliseconds()))
+		last := s.join(t, 2, name)
+		holder.unlock(name, g)
+		brief.granted()
+		ends := time.Now().Add(lease)
+		last.granted() // brief never gives it back
+		took(t, fmt.Sprintf("the next was granted a lease of %v that followed one of an hour", lease), ends, 100*time.Millisecond, time.Second)
+		last.unlocks()
+	}
 }
 
 func shorterByExtend(t *testing.T, s *stage) {

@@ -157,5 +157,13 @@ func TestFlushedDataWhileHeldAndQueuedFor(t *testing.T) {
 		o.unlock(name, g)
 	}
 	took(t, "both waiters had the lock after FLUSHALL", began, 2*time.Second, 8*time.Second)
+	// Not even a proxy that has seen no fence at all begins anew.
+	s.must(t, "FLUSHALL")
+	fresh := &client{harness.StartProxy(t, s.Redis).Dial(t), t}
+	next := fresh.lock(name)
+	if next.fence <= g.fence {
+		t.Fatalf("fence %d after %d", next.fence, g.fence)
+	}
+	fresh.unlock(name, next)
 	s.nothingLeft(t)
 }

@@ -112,9 +112,9 @@ func (s *stage) words(t testing.TB, args ...string) []string {
 func (s *stage) freeze(t testing.TB, proxy int) (thaw func()) {
 	t.Helper()
 	p := s.proxies[proxy]
-	p.Signal(t, syscall.SIGSTOP)
 	thaw = func() { p.Signal(t, syscall.SIGCONT) }
 	t.Cleanup(thaw)
+	p.Freeze(t)
 	return thaw
 }
 
