@@ -65,6 +65,10 @@ fuzz: ## run every native fuzz test for FUZZTIME (1m) each
 		done; \
 	done
 
+.PHONY: fuzz-protocol
+fuzz-protocol: deps ## play random histories of locks and memo locks on a real Redis for FUZZTIME (10m)
+	go test -run 'TestHistories$$' -timeout 0 -v ./engine -args -history.time $${FUZZTIME:-10m}
+
 .PHONY: diff-long
 diff-long: deps ## compare random input direct and through the proxy for DIFFTIME (10m)
 	go test -run 'Random' -timeout 0 -v ./integration -args -diff.duration $${DIFFTIME:-10m}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -40,7 +41,7 @@ func (h *history) meddle(o op) error {
 		h.st.b.do("DEL", k.fence)
 	case "flush":
 		h.fencesBeginAnew()
-		h.holder, h.rejected = nil, rejection{}
+		h.holder, h.unrecorded, h.rejected = nil, false, rejection{}
 		h.st.b.do("FLUSHALL")
 	case "net ask", "net release", "net listens", "net forgets":
 		h.disturbed()
@@ -83,8 +84,62 @@ func (h *history) expire() {
 			c.steady = c.steady && c.instance != by
 		}
 	}
-	h.holder = nil
+	h.holder, h.unrecorded = nil, false
 	h.now = h.look()
+}
+
+// freeze stops a proxy, cuts it off, or restarts it: then what it had is forgotten.
+func (h *history) freeze(o op) {
+	p := h.proxies[o.pick(0, len(h.proxies))]
+	if p.frozen || p.cut {
+		return
+	}
+	switch o.pick(1, 5) {
+	case 0:
+		p.frozen = true
+	case 1:
+		p.cut = true
+	case 2, 3:
+		p.frozen, p.cut = true, true
+	case 4:
+		h.restart(p)
+		return
+	}
+	if p.cut {
+		h.st.dead(p.instance)
+	}
+	h.note("%s freezes: %v, is cut off: %v", p.instance, p.frozen, p.cut)
+	h.counts[fmt.Sprintf("frozen=%v cut=%v", p.frozen, p.cut)]++
+	for _, c := range h.calls {
+		if c.proxy == p {
+			c.steady = false
+		}
+	}
+}
+
+// restart kills a proxy and starts it anew. A hold of its connections ends with its lease.
+func (h *history) restart(p *proxyState) {
+	h.counts["restarts"]++
+	h.st.dead(p.instance)
+	old := p.instance
+	p.restarts++
+	p.instance = fmt.Sprintf("%s%d", old[:1], p.restarts)
+	p.seen = 0
+	h.st.live(p.instance)
+	h.note("%s dies, %s starts", old, p.instance)
+	gone := func(c *played) bool { return c.instance == old }
+	h.calls = slices.DeleteFunc(h.calls, gone)
+	h.over = slices.DeleteFunc(h.over, func(d *departing) bool { return gone(d.played) })
+}
+
+func (h *history) thaw(p *proxyState) {
+	if p.cut {
+		h.st.live(p.instance)
+	}
+	if p.cut || p.frozen {
+		h.note("%s thaws", p.instance)
+	}
+	p.frozen, p.cut = false, false
 }
 
 // disturbed: from now on nobody vouches for the order of arrival.
@@ -97,6 +152,7 @@ func (h *history) fencesBeginAnew() {
 	h.st.now++
 	h.unrecorded = h.holder != nil
 	clear(h.burnt)
+	h.rejected.unsure = true
 	for _, c := range h.calls {
 		c.unsure = true
 	}
@@ -144,10 +200,11 @@ end`)
 func (n *keySmith) act(h *history, o op) {
 	switch o.what {
 	case "net listens":
-		if n.listens = !n.listens; n.listens {
-			n.st.live("KeySmith")
+		if n.listens {
+			n.stop()
 		} else {
-			n.st.dead("KeySmith")
+			n.st.live("KeySmith")
+			n.listens = true
 		}
 	case "net forgets": // a cancelled task stays in line
 		n.ids = nil
@@ -166,6 +223,13 @@ func (n *keySmith) act(h *history, o op) {
 		if len(n.ids) > 0 && o.pick(1, 4) == 0 {
 			n.run(h, netRelease, n.ids[0])
 		}
+	}
+}
+
+func (n *keySmith) stop() {
+	if n.listens {
+		n.st.dead("KeySmith")
+		n.listens = false
 	}
 }
 

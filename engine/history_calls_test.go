@@ -1,0 +1,464 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// acting picks a proxy that does something.
+func (h *history) acting(o op, die int) *proxyState {
+	var some []*proxyState
+	for _, p := range h.proxies {
+		if !p.frozen {
+			some = append(some, p)
+		}
+	}
+	if some == nil {
+		return nil
+	}
+	return some[o.pick(die, len(some))]
+}
+
+// arrive is a new call.
+func (h *history) arrive(o op) error {
+	p := h.acting(o, 0)
+	if p == nil {
+		return nil
+	}
+	c := h.attempt(p, "", o.what == "memo")
+	c.session = o.pick(1, 3) == 0
+	c.own = o.pick(2, 3) > 0
+	if c.own {
+		h.tokens = append(h.tokens, c.token)
+	}
+	if err := h.ask(c, true, o.pick(3, 8) == 0); err != nil {
+		return err
+	}
+	if o.pick(3, 20) == 1 { // the reply is lost with the connection
+		h.lost(c)
+	}
+	return nil
+}
+
+// lost ends a call whose caller is gone, whatever it was answered.
+func (h *history) lost(c *played) {
+	h.note("the reply is lost")
+	h.counts["lost replies"]++
+	h.forget(c)
+	h.over = append(h.over, &departing{played: c, keep: c.own})
+}
+
+func (h *history) attempt(p *proxyState, token string, memo bool) *played {
+	h.seq++
+	c := &played{
+		token: token, instance: p.instance, proxy: p, seq: h.seq, memo: memo, since: -1, steady: !p.cut,
+	}
+	if token == "" {
+		c.token = fmt.Sprintf("t%d", h.seq)
+	}
+	return c
+}
+
+// resend sends a caller's token again by another attempt, be the earlier waiting, over, kept, granted or
+// unlocked.
+func (h *history) resend(o op) error {
+	p := h.acting(o, 0)
+	if p == nil || len(h.tokens) == 0 {
+		return nil
+	}
+	last := h.tokens[max(0, len(h.tokens)-8):] // older ones are forgotten by their callers
+	token := last[o.pick(1, len(last))]
+	memo := false
+	for _, place := range []string{h.now.places[token], h.now.att} {
+		if place == h.now.att && h.now.tok != token {
+			continue
+		}
+		memo = memo || strings.HasPrefix(place, "m:")
+	}
+	if h.holder != nil && h.holder.token == token {
+		memo = h.holder.memo
+		if o.pick(2, 2) == 0 && !h.holder.proxy.frozen { // its client has hung up before
+			h.over = append(h.over, &departing{played: h.holder})
+		}
+	}
+	c := h.attempt(p, token, memo)
+	c.own, c.session = true, o.pick(3, 3) == 0
+	for _, old := range h.calls {
+		if old.token == token {
+			c.memo = old.memo
+		}
+	}
+	return h.ask(c, true, o.what == "nowait")
+}
+
+func (h *history) ask(c *played, first, nowait bool) error {
+	args := []string{c.token, c.attempt(), fmt.Sprintf("seen=%d", c.proxy.seen)}
+	for word, on := range map[string]bool{"memo": c.memo, "again": !first, "nowait": nowait, "session": c.session} {
+		if on {
+			args = append(args, word)
+		}
+	}
+	if c.since >= 0 {
+		args = append(args, fmt.Sprintf("since=%d", c.since))
+	}
+	before := h.now
+	want := h.foresee(c, first, nowait)
+	reply, err := h.st.ask(args)
+	if err != nil {
+		return fmt.Errorf("ask %v: %w", c, err)
+	}
+	list := reply.([]any)
+	verdict := list[0].(string)
+	text := verdict
+	if verdict == "value" || verdict == "rejected" {
+		text += " " + list[1].(string)
+	}
+	h.now = h.look()
+	h.note("ask %s first=%v nowait=%v session=%v: %s   %v", c.placed(), first, nowait, c.session, text, h.now)
+	h.counts["verdict "+verdict]++
+	if text != want {
+		return fmt.Errorf("%v was answered %q, not %q", c, text, want)
+	}
+	if err := h.judgeAsk(before, c, first, nowait, list); err != nil {
+		return err
+	}
+	for _, old := range h.calls { // it has been taken over
+		old.steady = old.steady && (!first || verdict == "no" || old.token != c.token)
+	}
+	switch verdict {
+	case "granted":
+		return h.granted(c, list[1].(string))
+	case "wait":
+		if c.since < 0 {
+			c.since, _ = strconv.ParseInt(list[5].(string), 10, 64)
+			c.joined = h.tick
+		}
+		if !c.waits {
+			c.waits = true
+			h.calls = append(h.calls, c)
+		}
+		if !slices.Contains(before.line, c.token) && !(before.lapsed() && before.tok == c.token) {
+			h.came[c.token] = h.tick
+		}
+	default:
+		h.forget(c)
+	}
+	return nil
+}
+
+func (p *played) placed() string { return p.token + " " + p.place() }
+
+func (h *history) granted(c *played, fence string) error {
+	var n int64
+	if _, err := fmt.Sscan(fence, &n); err != nil {
+		return err
+	}
+	h.forget(c)
+	h.counts["grants"]++
+	again := h.holder != nil && !h.unrecorded
+	switch {
+	case h.holder != nil && h.holder.token != c.token:
+		return fmt.Errorf("%v was granted while %v holds", c, h.holder)
+	case again && n != h.fence:
+		return fmt.Errorf("%v holds with fence %d and was told %d", c, h.fence, n)
+	case !again && n <= h.fence:
+		return fmt.Errorf("%v was granted fence %d after %d", c, n, h.fence)
+	case !again && n <= c.proxy.seen:
+		return fmt.Errorf("%v was granted fence %d, its proxy has seen %d", c, n, c.proxy.seen)
+	}
+	if h.holder == nil && !h.mixed {
+		mine, waited := h.came[c.token]
+		for _, other := range h.calls {
+			if other.steady && other.token != c.token && (!waited || h.came[other.token] < mine) {
+				return fmt.Errorf("%v overtook %v", c, other)
+			}
+		}
+	}
+	delete(h.came, c.token)
+	h.holder, h.fence, h.unrecorded = c, n, false
+	c.proxy.seen = max(c.proxy.seen, n)
+	if c.session {
+		h.sessions = append(h.sessions, c)
+		h.sessions = h.sessions[max(0, len(h.sessions)-4):]
+	}
+	return nil
+}
+
+func (h *history) forget(c *played) {
+	c.waits = false
+	h.calls = slices.DeleteFunc(h.calls, func(o *played) bool { return o == c })
+}
+
+// waiting picks a call of a proxy that acts.
+func (h *history) waiting(o op) *played {
+	var some []*played
+	for _, c := range h.calls {
+		if !c.proxy.frozen {
+			some = append(some, c)
+		}
+	}
+	if some == nil {
+		return nil
+	}
+	return some[o.pick(0, len(some))]
+}
+
+// someToken is the holder's, mostly, or somebody else's.
+func (h *history) someToken(o op) string {
+	others := append([]string{"odd", h.now.owner}, h.now.line...)
+	others = append(others, h.tokens...)
+	if h.holder != nil && o.pick(1, 5) > 0 {
+		return h.holder.token
+	}
+	return others[o.pick(2, len(others))]
+}
+
+func (h *history) unlock(o op) error {
+	p := h.acting(o, 0)
+	if p == nil {
+		return nil
+	}
+	return h.release(p.instance, h.someToken(o))
+}
+
+func (h *history) release(instance, token string) error {
+	before := h.now
+	reply, err := h.st.run(releaseScript, h.st.keys.ofLine(), instance, token)
+	if err != nil {
+		return fmt.Errorf("unlock %s: %w", token, err)
+	}
+	said := reply.([]any)[0] == int64(1)
+	h.now = h.look()
+	h.note("unlock %s at %s: %v   %v", token, instance, said, h.now)
+	m := move{by: instance, ends: said}
+	if said != (token != "" && before.owner == token) {
+		return fmt.Errorf("the lock is %q's, and unlocking it with %q was answered %v", before.owner, token, said)
+	}
+	if err := h.judge(before, m, !said); err != nil {
+		return err
+	}
+	h.ended(token, said)
+	return nil
+}
+
+// ended: the hold of token ended, or not.
+func (h *history) ended(token string, yes bool) {
+	if !yes {
+		return
+	}
+	if h.holder != nil && h.holder.token == token {
+		h.holder, h.unrecorded = nil, false
+	}
+	for _, c := range h.calls { // it was handed to him, and he has not asked yet
+		c.steady = c.steady && c.token != token
+	}
+}
+
+// answer resolves or rejects.
+func (h *history) answer(o op) error {
+	p := h.acting(o, 0)
+	if p == nil {
+		return nil
+	}
+	token, text := h.someToken(o), fmt.Sprintf("%s%d", o.what, h.tick)
+	args := []string{p.instance, token, text}
+	if o.pick(3, 2) == 0 {
+		args = append(args, "20000")
+	}
+	before := h.now
+	call := h.st.resolve
+	if o.what == "reject" {
+		call = h.st.reject
+	}
+	reply, err := call(args)
+	if err != nil {
+		return err
+	}
+	said := reply.([]any)[0] == int64(1)
+	h.now = h.look()
+	h.note("%s %v: %v   %v", o.what, args, said, h.now)
+	promise := token != "" && before.owner == token && (before.tok != token || !strings.HasPrefix(before.att, "l:"))
+	if h.holder != nil && h.holder.token == token && !h.unrecorded {
+		promise = h.holder.memo
+	}
+	if said != promise {
+		return fmt.Errorf("%s holds the promise: %v, and was answered %v", token, promise, said)
+	}
+	m := move{by: p.instance, ends: said, struck: said, excused: strings.HasPrefix(before.att, "m:")}
+	if err := h.judge(before, m, !said); err != nil {
+		return err
+	}
+	if !said {
+		return nil
+	}
+	h.counts[o.what+"d"]++
+	for _, c := range h.calls { // they are struck
+		c.steady = c.steady && !c.memo
+	}
+	h.ended(token, true)
+	if o.what == "resolve" {
+		h.rejected = rejection{}
+		if !h.now.hasValue || h.now.value != text {
+			return fmt.Errorf("%s is not stored", text)
+		}
+		return nil
+	}
+	h.rejected = rejection{message: text, tick: h.tick, until: h.st.now + rejectOnce, all: len(args) > 3}
+	if h.rejected.all {
+		h.rejected.until = h.st.now + 20_000
+	}
+	return nil
+}
+
+func (h *history) extend(o op) error {
+	p := h.acting(o, 0)
+	if p == nil {
+		return nil
+	}
+	token, lease := h.someToken(o), []int64{8_000, 20_000, 60_000}[o.pick(3, 3)]
+	before := h.look()
+	reply, err := h.st.run(extendScript, h.st.keys.ofLine(), p.instance, token, lease)
+	if err != nil {
+		return err
+	}
+	said := reply.([]any)[0] == int64(1)
+	h.now = h.look()
+	h.note("extend %s %d: %v, from %d to %d", token, lease, said, before.left, h.now.left)
+	handed := before.tok == token && before.st != "h"
+	if said != (token != "" && before.owner == token && !handed) {
+		return fmt.Errorf("the lock is %q's, and extending it with %q was answered %v", before.owner, token, said)
+	}
+	if said && (h.holder == nil || h.unrecorded || !h.holder.session) {
+		if !about(h.now.left, lease) {
+			return fmt.Errorf("extended to %d ms, it has %d", lease, h.now.left)
+		}
+	} else if !about(h.now.left, before.left) {
+		return fmt.Errorf("the lease went from %d to %d", before.left, h.now.left)
+	}
+	return h.judge(before, move{by: p.instance}, !said)
+}
+
+// about allows for the time that the test takes.
+func about(ms, want int64) bool { return ms <= want && ms >= want-1500 }
+
+// renew renews for one that was granted the lock for as long as its connection lasts, whatever became of it.
+func (h *history) renew(o op) error {
+	var some []*played
+	for _, c := range h.sessions {
+		if !c.proxy.frozen && c.instance == c.proxy.instance {
+			some = append(some, c)
+		}
+	}
+	if some == nil {
+		return nil
+	}
+	c := some[o.pick(0, len(some))]
+	lease := []int64{8_000, 30_000}[o.pick(1, 2)]
+	before := h.look()
+	reply, err := h.st.run(renewScript, h.st.keys.ofLine(), c.instance, c.token, c.seq, lease)
+	if err != nil {
+		return err
+	}
+	h.now = h.look()
+	h.note("renew %v: %v, from %d to %d", c, reply, before.left, h.now.left)
+	want := renewed
+	switch {
+	case before.owner != c.token:
+		want = renewLost
+	case h.holder == c || h.unrecorded:
+	case before.tok == c.token:
+		want = renewSuperseded
+	}
+	if reply != int64(want) {
+		return fmt.Errorf("%v holds: %v; it was renewed with %v, not %d", h.holder, c, reply, want)
+	}
+	left := before.left
+	if want == renewed {
+		left = max(left, lease)
+	}
+	if !about(h.now.left, left) {
+		return fmt.Errorf("renewed with %v the lease went from %d to %d", reply, before.left, h.now.left)
+	}
+	return h.judge(before, move{by: c.instance, onlyReads: true}, false)
+}
+
+func (h *history) status(o op) error {
+	reply, err := h.st.run(statusScript, h.st.keys.ofMemo(), h.proxies[o.pick(0, 3)].instance)
+	if err != nil {
+		return err
+	}
+	now := h.look()
+	got := reply.([]any)
+	want := []any{int64(asFlag(now.owner != "")), got[1], got[2], fmt.Sprint(now.n), int64(len(now.line)), int64(asFlag(now.hasValue)),
+		int64(asFlag(strings.HasPrefix(now.failure, "m")))}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("%v instead of %v", got, want)
+	}
+	return h.judge(h.now, move{onlyReads: true}, false)
+}
+
+// hangUp ends a call; its leave comes later.
+func (h *history) hangUp(c *played) {
+	h.note("hang up %v", c)
+	h.forget(c)
+	h.over = append(h.over, &departing{played: c, keep: c.own})
+}
+
+// endSession: the connection that holds is closed; its release comes later.
+func (h *history) endSession() {
+	if h.holder == nil || !h.holder.session {
+		return
+	}
+	for _, d := range h.over {
+		if d.played == h.holder {
+			return
+		}
+	}
+	h.note("end session of %v", h.holder)
+	h.over = append(h.over, &departing{played: h.holder})
+}
+
+// leave tells Redis of up to n that are over, of one proxy.
+func (h *history) leave(o op, n int) error {
+	var who []*departing
+	if len(h.over) == 0 {
+		return nil
+	}
+	first := h.over[o.pick(0, len(h.over))]
+	for _, d := range h.over {
+		met := slices.ContainsFunc(who, func(w *departing) bool { return w.token == d.token })
+		if d.instance == first.instance && !d.proxy.frozen && !met && (d == first || len(who) < n) {
+			who = append(who, d)
+		}
+	}
+	if who == nil {
+		return nil
+	}
+	if o.pick(2, 5) > 0 { // else it will be sent again
+		h.over = slices.DeleteFunc(h.over, func(d *departing) bool { return slices.Contains(who, d) })
+	}
+	return h.leaves(first.instance, who, true)
+}
+
+// leaveUnclaimed is what a proxy does that is rung for a call which is over.
+func (h *history) leaveUnclaimed(o op) error {
+	if len(h.over) == 0 {
+		return nil
+	}
+	d := h.over[o.pick(0, len(h.over))]
+	if d.proxy.frozen {
+		return nil
+	}
+	return h.leaves(d.instance, []*departing{{played: d.played}}, false)
+}
+
+// lookAfterClaim is what a proxy does that handed the lock to another.
+func (h *history) lookAfterClaim(o op) error {
+	p := h.acting(o, 0)
+	if p == nil {
+		return nil
+	}
+	return h.leaves(p.instance, nil, true)
+}

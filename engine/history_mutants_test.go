@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// mutant is a way to break the scripts, and which of the tests must notice: random histories, or, for what
+// they can't see (who is rung, what an ACL refuses), the scenarios of scripts_test.go, or those without a
+// channel as in refusals_test.go.
+type mutant struct {
+	name     string
+	only     *script // nil: all that have the text
+	old, new string
+	caught   func(*backend, map[*script]*script) error
+}
+
+var mutants = []mutant{
+	// whose it is
+	{"a leave that ignores whose grant it is", nil, "s.st ~= 'f' and s.by.attempt == attempt then", "s.st ~= 'f' then", byHistories},
+	{"a leave that ignores whose place it is", nil, "p.attempt == attempt and not p.kept and", "not p.kept and", byHistories},
+	{
+		"a renewal that ignores whose grant it is", nil,
+		"if s.tok == token and s.by.attempt ~= INSTANCE .. ':' .. ARGV[8] then return 2 end", "", byHistories,
+	},
+	{"re-asks that take over", nil, "if a.elder and not a.first then", "if false then", byHistories},
+	{
+		"an unlock that ignores whose lock it is", nil,
+		"if s.owner ~= ARGV[7] then return { 0, rings } end", "if not s.owner then return { 0, rings } end", byHistories,
+	},
+	{
+		"an extension that ignores whose lock it is", nil,
+		"if s.owner ~= token or (s.tok == token and s.st ~= 'h') then", "if not s.owner then", byHistories,
+	},
+	{"an extension of what was only handed over", nil, "if s.owner ~= token or (s.tok == token and s.st ~= 'h') then", "if s.owner ~= token then", byHistories},
+	{"an extension of a connection's lock", nil, "if s.session then return { 1, rings } end", "", byHistories},
+	{"a renewal that shortens", nil, "if call('PTTL', LOCK) < lease then", "if true then", byHistories},
+	{
+		"a renewal that brings back", nil, "if s.owner ~= token then return 0 end",
+		"if s.owner and s.owner ~= token then return 0 end call('SET', LOCK, token, 'PX', ARGV[9], 'NX')", byHistories,
+	},
+
+	// the line
+	{"newcomers that barge in", nil, "if not owner or owner.token == a.token then return take", "if true then return take", byHistories},
+	{"late comers at the front", nil, "call('RPUSH', QUEUE, a.token)", "call('LPUSH', QUEUE, a.token)", byHistories},
+	{"leaves that forget the list", nil, "      call('LREM', QUEUE, 1, token)", "", byHistories},
+	{"all count as reachable", nil, "local function can_be_rung(s, p)", "local function can_be_rung(s, p) do return true end", byHistories},
+	{
+		"PUBLISH's own count", nil, "tonumber(call('PUBSUB', 'NUMSUB', channel)[2]) > 0", "call('PUBLISH', channel, '') > 0",
+		byHistories,
+	},
+	{
+		"who can't be rung loses his place", nil, "marks[#marks + 1] = { token, p.id .. '|' .. int(s.now) }",
+		"drops[#drops + 1] = token", byHistories,
+	},
+	{"kept places that reserve the lock", nil, "if p.failed or p.kept or s.suspects", "if p.failed or s.suspects", byHistories},
+	{"kept places that are lost when passed by", nil, "if s.now - p.since > KEEP then", "if true then", byHistories},
+	{"places that are kept for ever", nil, "if s.now - p.since > KEEP then", "if false then", byHistories},
+	{"places that are not kept", nil, "if keep then", "if false then", byHistories},
+	{"a place that is not kept for who was handed the lock", nil, "if back then", "if false then", byHistories},
+
+	// handing over
+	{"a hand-off with a whole lease", nil, "p.instance and CLAIM or tonumber(LOCKTTL)", "tonumber(LOCKTTL)", byHistories},
+	{"no suspicion of who did not claim", nil, "if s.lapsed and s.by.instance ~= INSTANCE then", "if false then", byHistories},
+	{"who did not claim is not put back", nil, "if s.lapsed then put_back(", "if false then put_back(", byHistories},
+	{"claims without a new fence", nil, "if s.tok ~= a.token or s.st ~= 'h' then fence", "if false then fence", byHistories},
+	{"fences that are the clock's alone", nil, "math.max(s.n + 1, s.us, ", "math.max(s.us, ", byHistories},
+	{"fences that ignore what the proxy has seen", nil, "s.us, tonumber(ARGV[12]) + 1)", "s.us)", byHistories},
+	{"the new owner is not rung", releaseScript, "ring(owner, owner and owner.token)", "", byScenarios},
+	{"the new first in line is not rung", releaseScript, "ring(head, head and head.token)", "", byScenarios},
+	{"a shorter lease is not told", extendScript, "ring(head, head and head.token)", "", byScenarios},
+	{"KeySmith's processes are not told", nil, "if owner then call('PUBLISH', LOCKNOTIF, owner) end", "", byScenarios},
+	{
+		"writing before telling", releaseScript, "tell(owner and owner.token)\n  pass_on(s, owner)",
+		"pass_on(s, owner)\n  tell(owner and owner.token)", byChannels,
+	},
+
+	// promises
+	{"a value without a promise", resolveScript, "if not promised(s, token) then return { 0, rings, 0 } end", "", byHistories},
+	{"a lock that counts as a promise", nil, "and not (s.tok == token and s.by.kind == 'l')", "", byHistories},
+	{
+		"a rejection that strikes nobody", rejectScript, "local owner, instances = strike(s)",
+		"local owner, instances = pick(s, walk()), {}", byHistories,
+	},
+	{"a resolve that strikes everyone", nil, "if p and p.kind == 'm' then", "if p then", byHistories},
+	{"a rejection that newcomers are told", nil, "kind == 'o' and since and since <= tonumber(fence)", "kind == 'o'", byHistories},
+	{"a rejection that those are not told who waited", nil, "kind == 'o' and since and since <= tonumber(fence)", "false", byHistories},
+	{"a value that outlives its error", resolveScript, "call('DEL', KEYS[6])", "", byScenarios},
+	{"waiters that are promoted beside a value", askMemoScript, "local value = call('GET', KEYS[5])", "local value = false", byHistories},
+	{"who finds the value keeps his place", nil, "\n  served(s)\n", "\n", byHistories},
+	{"notif peers are not told", resolveScript, "call('PUBLISH', ARGV[10], value)", "", byScenarios},
+}
+
+// everyScript is what mutants are looked for in.
+var everyScript = []*script{
+	askLockScript, askMemoScript, releaseScript, leaveScript, resolveScript, rejectScript, extendScript, renewScript, statusScript,
+}
+
+func (m mutant) breakIt() map[*script]*script {
+	broken := map[*script]*script{}
+	for _, s := range everyScript {
+		if source := strings.ReplaceAll(s.source, m.old, m.new); source != s.source && (m.only == nil || m.only == s) {
+			broken[s] = newScript(s.name, source)
+		}
+	}
+	return broken
+}
+
+func TestBrokenScriptsAreNoticed(t *testing.T) {
+	b := onRedis(t)
+	for _, m := range mutants {
+		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
+			broken := m.breakIt()
+			if len(broken) == 0 {
+				t.Fatal("no script has the text that is to be replaced")
+			}
+			err := m.caught(b, broken)
+			if err == nil {
+				t.Fatal("nothing was noticed")
+			}
+			t.Log(err)
+		})
+	}
+}
+
+func byHistories(b *backend, broken map[*script]*script) error {
+	for seed := range uint64(100) {
+		if _, err := playOps(b, broken, newOps(seed, historySteps)); err != nil {
+			return fmt.Errorf("histories, seed %d: %w", seed, err)
+		}
+	}
+	return nil
+}
+
+func byScenarios(b *backend, broken map[*script]*script) error {
+	for _, sc := range scenarios {
+		if err := playScenario(b, broken, sc.acts, sc.state); err != nil {
+			return fmt.Errorf("scenario %q: %w", sc.name, err)
+		}
+	}
+	return nil
+}
+
+func playScenario(b *backend, broken map[*script]*script, acts []act, state string) error {
+	b.do("FLUSHALL")
+	st := newStage(b.t, b)
+	defer st.close()
+	st.broken = broken
+	for _, a := range acts {
+		if got := st.play(a.step); got != a.want {
+			return fmt.Errorf("%s: %q, not %q", a.step, got, a.want)
+		}
+	}
+	if got := st.state(); got != state {
+		return fmt.Errorf("in the end %s, not %s", got, state)
+	}
+	return nil
+}
+
+// byChannels plays the scenarios as a caller who may not publish the name of a new owner.
+func byChannels(b *backend, broken map[*script]*script) error {
+	defer b.do("ACL", "DELUSER", "caller")
+	for _, sc := range scenarios {
+		if err := playWithoutChannel(b, broken, sc.acts); err != nil {
+			return fmt.Errorf("scenario %q without a channel: %w", sc.name, err)
+		}
+	}
+	return nil
+}
+
+func playWithoutChannel(b *backend, broken map[*script]*script, acts []act) error {
+	b.do("FLUSHALL")
+	st := newStage(b.t, b)
+	defer st.close()
+	st.broken = broken
+	b.restricted(st, append(allow(callerCommands, ""), "resetchannels", "&x/locknotif:*", "&x/notif:*")...)
+	for _, a := range acts {
+		before := b.snapshot()
+		got := st.play(a.step)
+		if !strings.HasPrefix(got, "error ") {
+			continue
+		}
+		if after := b.snapshot(); after != before {
+			return fmt.Errorf("%s: %s, but it wrote", a.step, got)
+		}
+		return nil
+	}
+	return nil
+}
