@@ -220,8 +220,8 @@ func placeIsKept(t *testing.T, s *stage) {
 	gone := s.client(t, 1)
 	gone.ask("KS.LOCK", name, "TOKEN", token)
 	s.awaitLine(t, name, 1)
-	gone.Close()
 	ended := time.Now()
+	gone.Close()
 	s.awaitClosed(t, gone)
 	holder.unlock(name, g)
 	eventually(t, "the place is dropped, at the latest by the next who has the lock", func() bool {
