@@ -115,11 +115,25 @@ func (t *Table) Run(ctx context.Context, s Session, args [][]byte, dst []byte) [
 	if c.arity >= 0 && len(args) != c.arity || len(args) < -c.arity {
 		return appendArity(dst, c.name)
 	}
+	defer t.engine.ForgetAhead(s)
 	return c.run(t, ctx, s, args, dst)
 }
 
 func appendArity(dst []byte, name string) []byte {
 	return redcon.AppendError(dst, "ERR wrong number of arguments for '"+name+"' command")
+}
+
+// Ahead is told of a command that the client has sent behind the one that runs: an unlock behind a wait for
+// the very lock would never be reached.
+func (t *Table) Ahead(s Session, args [][]byte) {
+	if len(args) < 2 || len(args) > 3 || !is(args[0], "KS.UNLOCK") {
+		return
+	}
+	token := ""
+	if len(args) == 3 {
+		token = string(args[2])
+	}
+	t.engine.UnlockAhead(s, string(args[1]), token)
 }
 
 // Ended is told when the connection of s has closed, or was RESET: what was granted to it for as long as it

@@ -184,6 +184,7 @@ func (e *Engine) askOnce(ctx context.Context, c *call) (answer, error) {
 // cause is the error). Whatever is left behind then has been told to leave.
 func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) {
 	c.seq = w.seq
+	defer e.ForgetAhead(c.s)
 	var over <-chan time.Time
 	if c.req.Wait > 0 {
 		end := time.NewTimer(millis(c.req.Wait))
@@ -196,6 +197,9 @@ func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) 
 		if err != nil {
 			e.leaveAfter(c, first, err)
 			return a, err
+		}
+		if first && a.verdict == waits {
+			e.ahead.waits(c.s, w)
 		}
 		if done, err := e.final(ctx, c, a, first); done {
 			return a, err
@@ -246,10 +250,9 @@ func (e *Engine) final(ctx context.Context, c *call, a answer, first bool) (bool
 		e.leave(c)
 		return true, context.Cause(ctx)
 	case waits:
-		if e.holds.waitsForItself(c) {
-			c.keep = false
+		if err := e.deadlock(ctx, c); err != nil {
 			e.leave(c)
-			return true, &DeadlockError{c.name}
+			return true, err
 		}
 		if ctx.Err() == nil {
 			return false, nil
@@ -259,6 +262,20 @@ func (e *Engine) final(ctx context.Context, c *call, a answer, first bool) (bool
 	default:
 		return true, ErrNotGranted
 	}
+}
+
+// deadlock returns an error for a call that would wait for itself.
+func (e *Engine) deadlock(ctx context.Context, c *call) error {
+	if e.holds.waitsForItself(c) {
+		c.keep = false
+		return &DeadlockError{Name: c.name}
+	}
+	behind, err := e.unlocksBehind(ctx, c)
+	if behind {
+		c.keep = false
+		err = &DeadlockError{Name: c.name, Behind: true}
+	}
+	return err
 }
 
 func (c *call) departure() departure {

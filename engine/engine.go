@@ -42,6 +42,7 @@ type Engine struct {
 	claims *claims
 	flight flights
 	holds  *holds
+	ahead  *ahead
 
 	agreement *agreement
 
@@ -79,6 +80,7 @@ func New(cfg Config) *Engine {
 		ready:    newReadiness(),
 		waiters:  newWaiters(cfg.MaxWaiters),
 		holds:    newHolds(cfg.LockTTL),
+		ahead:    newAhead(),
 	}
 	e.agreement = newAgreement(cfg.TagSplit, cfg.Logger, e.lookAtAgreement)
 	e.run, e.stop = context.WithCancel(context.Background())

@@ -15,10 +15,17 @@ var (
 	ErrTooManyWaiters = errors.New("max number of waiters reached")
 )
 
-// DeadlockError: the caller waits for a lock that its own connection holds for as long as it lasts.
-type DeadlockError struct{ Name string }
+// DeadlockError: the caller waits for a lock that its own connection holds for as long as it lasts, or has
+// sent the unlock of (Behind) where it is not reached before the wait ends.
+type DeadlockError struct {
+	Name   string
+	Behind bool
+}
 
 func (e *DeadlockError) Error() string {
+	if e.Behind {
+		return "the unlock of '" + e.Name + "' was sent behind this call on the same connection: use another connection for one of them"
+	}
 	return "this connection already holds '" + e.Name + "' (SESSION): unlock it first, or ask with the token that has it"
 }
 

@@ -218,6 +218,7 @@ func (hs *holds) end(s Session) []*hold {
 // call of s may be under way; after a RESET more may follow. It does not block: the releases are sent by
 // the leaver.
 func (e *Engine) Ended(s Session) {
+	e.ForgetAhead(s)
 	for _, h := range e.holds.end(s) {
 		e.leaver.add(h.line, h.departure())
 	}

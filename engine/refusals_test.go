@@ -11,7 +11,7 @@ import (
 )
 
 // callerCommands are the rights that scripts need; the proxy's own user needs select as well.
-var callerCommands = strings.Fields(`eval evalsha get set del pexpire pttl time hget hset hmget hdel
+var callerCommands = strings.Fields(`eval evalsha get set del pexpire pttl time hget hset hmget hdel hlen
 	lrange lindex llen lrem rpush lpush publish pubsub|numsub exists`)
 
 // snapshot is everything in the database but TTLs.

@@ -450,6 +450,31 @@ var scenarios = []struct {
 		{"ask b A:2 again", "wait first"},
 	}, "a [b=l:A:2] {a l:A:1 h}"},
 
+	{"half a line that was deleted is entered anew by those who ask", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"redis DEL x/lockwaiting:n", ""},
+		{"ask d A:2", "wait first"},
+		{"ask c C:1 again", "wait"},
+		{"ask b B:1 again", "wait"},
+		{"ask b B:1 again", "wait"},
+		{"release A a", "1, own A:2, ring C:1, owner d"},
+	}, "d [c=l:C:1 b=l:B:1] {d l:A:2 p}"},
+
+	{"who did not claim is put back once, though a stranger has the lock", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
+		{"expire lock", ""},
+		{"redis SET x/lock:n net PX 60000", ""},
+		{"leave C all c:1", "1"},
+		{"ask d A:2", "wait stranger"},
+	}, "net [b=l:B:1|!1000000 d=l:A:2] {} suspect B@1000000"},
+
 	// memo
 	{"a promise is a lock", []act{
 		{"ask a A:1 memo", "granted, owner a"},

@@ -83,8 +83,8 @@ var allowanceList = []allowance{
 
 // ownFeed are lines of MONITOR about connections that are not the scenario's:
 // the test's admin, and what the proxy does on its own behalf.
-var ownFeed = patterns("] \"", `(?i)\+\d+\.\d{6} \[\d+ (?:unix:[^\]]*|[\d.:]+)\] `+
-	`"(?:ping" "settle|info" "(?:stats|clients)|[^\r]*ks/|client" "(?:list|setname|no-evict|id|setinfo)|hello|subscribe|config" "get|pubsub|acl" "whoami)[^\r]*\r\n|`+
+var ownFeed = patterns("] \"", `(?i)\+\d+\.\d{6} \[\d+ (?:lua|unix:[^\]]*|[\d.:]+)\] `+
+	`"(?:ping" "settle|info" "(?:stats|clients)|[^\r]*ks/|client" "(?:info|list|setname|no-evict|id|setinfo)|hello|subscribe|config" "get|pubsub|acl" "whoami)[^\r]*\r\n|`+
 	`\+\d+\.\d{6} \[\d+ (?:unix:[^\]]*|[\d.:]+)\] "(?i:ping)"\r\n`)
 
 func monitors(sc scenario) bool { return sc.contains("MONITOR") }

@@ -24,8 +24,8 @@ type side struct {
 	// admin is a connection to the redis-server itself. Redis is one thread
 	// that serves its connections in turn, so an answer to admin proves that
 	// what arrived before was handled.
-	admin     *harness.Conn
-	adminSent int64 // bytes written to admin
+	admin    *harness.Conn
+	testSent int64 // bytes that are no scenario's: written to admin, or by the pair's probe
 
 	clientsBefore int      // connections before the scenario
 	monitored     bool     // a client of the scenario uses MONITOR
@@ -54,7 +54,7 @@ func newSide(t testing.TB, redis *harness.Redis, connect func(testing.TB) *harne
 // run executes one command on the redis-server itself.
 func (s *side) run(t testing.TB, args ...string) string {
 	t.Helper()
-	s.adminSent += int64(len(harness.Command(args...)))
+	s.testSent += int64(len(harness.Command(args...)))
 	return s.admin.Do(t, args...)
 }
 
@@ -74,7 +74,7 @@ func (s *side) runLine(t testing.TB, line string) {
 	}
 }
 
-// netInput is the number of bytes Redis has read, without admin's own.
+// netInput is the number of bytes Redis has read, without the test's own.
 func (s *side) netInput(t testing.TB) int64 {
 	t.Helper()
 	info := s.run(t, "INFO", "stats")
@@ -82,7 +82,7 @@ func (s *side) netInput(t testing.TB) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n - s.adminSent
+	return n - s.testSent
 }
 
 // clients is the number of connections Redis has, admin among them, without

@@ -1,5 +1,7 @@
 package passthrough
 
+import "slices"
+
 // An Effect is what a request does to the connection that carries it, as far as
 // the order and number of its replies depend on it.
 type Effect uint8
@@ -115,6 +117,12 @@ func (b *Batch) Clear() {
 
 // Requests is the number of requests in the batch, empty ones not counted.
 func (b *Batch) Requests() int64 { return b.requests }
+
+// Special reports whether a request changes the connection, so that what
+// follows it may mean something else than it seems to.
+func (b *Batch) Special() bool {
+	return slices.ContainsFunc(b.runs, func(r run) bool { return r.effect != Plain && r.effect != Empty })
+}
 
 // Blocking reports whether a request may keep Redis from answering for long.
 func (b *Batch) Blocking() bool { return b.blocking }

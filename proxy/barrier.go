@@ -290,7 +290,9 @@ func (w *watch) end() {
 // run reads ahead, up to a bound, and then only looks for the hang-up.
 func (w *watch) run() {
 	defer close(w.ended)
+	ahead := newLookahead(w.s)
 	err := w.s.reader.Loop(func(p []byte) (int, passthrough.Next) {
+		ahead.look(p)
 		if len(p) < readAhead {
 			return 0, passthrough.Again
 		}

@@ -22,6 +22,11 @@ type Handler interface {
 	// ErrUpstreamLost or ErrShutdown. args are valid until Run returns.
 	Run(ctx context.Context, s commands.Session, args [][]byte, dst []byte) []byte
 
+	// Ahead is told that the client has sent a command of ours, args, behind the
+	// one that runs. It must not block; args are valid during the call. It may be
+	// called until Run returns, and by another goroutine.
+	Ahead(s commands.Session, args [][]byte)
+
 	// Ended is told that the connection of s, for which Run was called, has ended
 	// or was RESET: what s was given for as long as it lasts is taken back. No Run
 	// for s is under way, and what was sent behind a RESET runs after Ended has

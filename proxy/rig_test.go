@@ -183,12 +183,14 @@ type script struct {
 	released chan error            // KS.WAIT has ended; nil, or the cause
 	ended    chan commands.Session // Ended was told
 	ran      chan commands.Session // by KS.NOW
+	ahead    chan string           // Ahead was told
 }
 
 func newScript() *script {
 	return &script{
 		waiting: make(chan commands.Session, 64), release: make(chan struct{}, 64), released: make(chan error, 64),
 		ended: make(chan commands.Session, 1024), ran: make(chan commands.Session, 1024),
+		ahead: make(chan string, 1024),
 	}
 }
 
@@ -222,6 +224,10 @@ func (h *script) Run(ctx context.Context, s commands.Session, args [][]byte, dst
 		return fmt.Appendf(dst, "+%t %q %d %s %v\r\n", port != "", peer.Name, peer.ID, peer.Upstream, err)
 	}
 	panic("as the test asked")
+}
+
+func (h *script) Ahead(_ commands.Session, args [][]byte) {
+	h.ahead <- string(bytes.Join(args, []byte(" ")))
 }
 
 func (h *script) Ended(s commands.Session) { note(h.ended, s) }

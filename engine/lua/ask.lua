@@ -34,11 +34,22 @@ local function own(s, a)
   return { 'granted', int(fence), rings }
 end
 
+-- listed: the caller is in the list and not in the hash alone, as when somebody has deleted the list. It is
+-- looked for only where some must be missing.
+local function listed(a)
+  if not a.place or a.length == 0 then return false end
+  if call('HLEN', WAITING) <= a.length then return true end
+  for token in walk() do
+    if token == a.token then return true end
+  end
+  return false
+end
+
 -- enter puts the caller into the line, or back to its front, or refreshes its place.
 local function enter(s, a, front)
   if front then
     call('LPUSH', QUEUE, a.token)
-  elseif not a.place or a.length == 0 then
+  elseif not a.listed then
     call('RPUSH', QUEUE, a.token)
   end
   if a.entry ~= a.id then call('HSET', WAITING, a.token, a.id) end
@@ -103,6 +114,7 @@ local function ask(s, kind)
   }
   a.id = kind .. ':' .. a.attempt
   a.place = a.entry and parse(a.entry)
+  a.listed = listed(a)
   a.returning = s.lapsed and s.tok == a.token
   a.before = a.place
   if not a.place and s.tok == a.token and (s.owner == a.token or s.lapsed) then a.before = s.by end

@@ -54,7 +54,7 @@ return run(function()
     pass_on(s, owner)
   else
     settle()
-    if clear then forget_record() end
+    if clear or s.lapsed then forget_record() end -- restore puts him back once
     restore(s)
   end
   if back then
