@@ -12,12 +12,21 @@ import (
 // client is a connection to a proxy.
 type client struct {
 	*harness.Conn
-	t testing.TB
+	t  testing.TB
+	id any // of its lane, as Redis counts
 }
 
 func (s *stage) client(t testing.TB, proxy int) *client {
 	t.Helper()
-	return &client{s.proxies[proxy].Dial(t), t}
+	c := dial(t, s.proxies[proxy])
+	c.id = c.do("CLIENT", "ID")
+	return c
+}
+
+// dial connects and asks nothing.
+func dial(t testing.TB, p *harness.Proxy) *client {
+	t.Helper()
+	return &client{Conn: p.Dial(t), t: t}
 }
 
 // do sends a command and returns its reply.

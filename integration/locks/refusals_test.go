@@ -14,7 +14,7 @@ func TestProxiesWithDifferentTagSplit(t *testing.T) {
 	s := setup{proxies: 1}.start(t)
 	other := harness.StartProxyWith(t, harness.ProxyOptions{Upstream: s.URL(), Args: []string{"--ks-tag-split", "last"}})
 	same := harness.StartProxyWith(t, harness.ProxyOptions{Upstream: s.URL(), Args: []string{"--ks-tag-split", "first"}})
-	c := &client{other.Dial(t), t}
+	c := dial(t, other)
 	for _, args := range [][]string{
 		{"KS.LOCK", "a:b:c"},
 		{"KS.UNLOCK", "a:b:c", "token"},
@@ -31,7 +31,7 @@ func TestProxiesWithDifferentTagSplit(t *testing.T) {
 	}
 	c.want("PONG", "PING") // all else works
 	for _, p := range []*harness.Proxy{s.proxies[0], same} {
-		c := &client{p.Dial(t), t}
+		c := dial(t, p)
 		c.unlock("a:b:c", c.lock("a:b:c"))
 	}
 	if ttl, _ := s.must(t, "PTTL", "ks/config:tag-split").(int64); ttl <= 0 {

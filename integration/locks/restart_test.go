@@ -29,7 +29,7 @@ func (s *stage) lockAgain(t testing.TB, proxy int, name string, options ...strin
 	var c *client
 	var g grant
 	eventually(t, "calls are served again", func() bool {
-		c = &client{s.proxies[proxy].Dial(t), t}
+		c = dial(t, s.proxies[proxy])
 		if _, err := c.Write([]byte(harness.Command(append([]string{"KS.LOCK", name}, options...)...))); err != nil {
 			return false
 		}
@@ -159,7 +159,7 @@ func TestFlushedDataWhileHeldAndQueuedFor(t *testing.T) {
 	took(t, "both waiters had the lock after FLUSHALL", began, 2*time.Second, 8*time.Second)
 	// Not even a proxy that has seen no fence at all begins anew.
 	s.must(t, "FLUSHALL")
-	fresh := &client{harness.StartProxy(t, s.Redis).Dial(t), t}
+	fresh := dial(t, harness.StartProxy(t, s.Redis))
 	next := fresh.lock(name)
 	if next.fence <= g.fence {
 		t.Fatalf("fence %d after %d", next.fence, g.fence)
