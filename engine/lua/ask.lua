@@ -53,6 +53,7 @@ local function enter(s, a, front)
     call('RPUSH', QUEUE, a.token)
   end
   if a.entry ~= a.id then call('HSET', WAITING, a.token, a.id) end
+  lined = true
   refresh()
 end
 

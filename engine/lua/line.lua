@@ -97,7 +97,8 @@ local function since(s)
   return int(s.n + 1)
 end
 
--- walk iterates over the line: token, place (false when it has left the hash).
+-- walk iterates over the line: token, place (false when it has left the hash). lined: somebody was met.
+local lined = false
 local function walk()
   local from, i, size, tokens, places = 0, 0, CHUNK, {}, {}
   return function()
@@ -105,6 +106,7 @@ local function walk()
     if i > #tokens then
       tokens = call('LRANGE', QUEUE, from, from + size - 1)
       if #tokens == 0 then return nil end
+      lined = true
       places = call('HMGET', WAITING, unpack(tokens))
       from, i, size = from + #tokens, 1, math.min(2 * size, CHUNKS)
     end
@@ -227,6 +229,7 @@ end
 
 -- put_back gives one who has lost what he was handed his place at the front again.
 local function put_back(token, place)
+  lined = true
   call('LPUSH', QUEUE, token)
   call('HSET', WAITING, token, place)
 end
@@ -249,7 +252,9 @@ local function restore(s)
   end
 end
 
+-- refresh lets the line live on; one that nobody has met or entered needs nothing.
 local function refresh()
+  if not lined then return end
   call('PEXPIRE', QUEUE, QUEUETTL)
   call('PEXPIRE', WAITING, QUEUETTL)
 end
