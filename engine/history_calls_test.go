@@ -70,6 +70,9 @@ func (h *history) resend(o op) error {
 	}
 	last := h.tokens[max(0, len(h.tokens)-8):] // older ones are forgotten by their callers
 	token := last[o.pick(1, len(last))]
+	if h.holder != nil && h.holder.own && o.pick(4, 3) == 0 {
+		token = h.holder.token
+	}
 	memo := false
 	for _, place := range []string{h.now.places[token], h.now.att} {
 		if place == h.now.att && h.now.tok != token {
@@ -115,7 +118,7 @@ func (h *history) ask(c *played, first, nowait bool) error {
 	if verdict == "value" || verdict == "rejected" {
 		text += " " + list[1].(string)
 	}
-	h.now = h.look()
+	h.ran(reply, c.instance)
 	h.note("ask %s first=%v nowait=%v session=%v: %s   %v", c.placed(), first, nowait, c.session, text, h.now)
 	h.counts["verdict "+verdict]++
 	if text != want {
@@ -195,8 +198,12 @@ func (h *history) forget(c *played) {
 func (h *history) waiting(o op) *played {
 	var some []*played
 	for _, c := range h.calls {
-		if !c.proxy.frozen {
-			some = append(some, c)
+		if c.proxy.frozen {
+			continue
+		}
+		some = append(some, c)
+		if c.token == h.now.owner && o.what == "again" && o.pick(1, 3) > 0 { // its bell has rung
+			return c
 		}
 	}
 	if some == nil {
@@ -230,7 +237,7 @@ func (h *history) release(instance, token string) error {
 		return fmt.Errorf("unlock %s: %w", token, err)
 	}
 	said := reply.([]any)[0] == int64(1)
-	h.now = h.look()
+	h.ran(reply, instance)
 	h.note("unlock %s at %s: %v   %v", token, instance, said, h.now)
 	m := move{by: instance, ends: said}
 	if said != (token != "" && before.owner == token) {
@@ -256,6 +263,10 @@ func (h *history) ended(token string, yes bool) {
 	}
 }
 
+// answerTTL is how long, in ms, some values and rejections answer everyone; Redis's clock is behind the
+// history's.
+const answerTTL = 4000
+
 // answer resolves or rejects.
 func (h *history) answer(o op) error {
 	p := h.acting(o, 0)
@@ -264,8 +275,8 @@ func (h *history) answer(o op) error {
 	}
 	token, text := h.someToken(o), fmt.Sprintf("%s%d", o.what, h.tick)
 	args := []string{p.instance, token, text}
-	if o.pick(3, 2) == 0 {
-		args = append(args, "20000")
+	if o.pick(3, 3) == 0 {
+		args = append(args, fmt.Sprint(answerTTL))
 	}
 	before := h.now
 	call := h.st.resolve
@@ -277,7 +288,7 @@ func (h *history) answer(o op) error {
 		return err
 	}
 	said := reply.([]any)[0] == int64(1)
-	h.now = h.look()
+	h.ran(reply, p.instance)
 	h.note("%s %v: %v   %v", o.what, args, said, h.now)
 	promise := token != "" && before.owner == token && (before.tok != token || !strings.HasPrefix(before.att, "l:"))
 	if h.holder != nil && h.holder.token == token && !h.unrecorded {
@@ -286,7 +297,10 @@ func (h *history) answer(o op) error {
 	if said != promise {
 		return fmt.Errorf("%s holds the promise: %v, and was answered %v", token, promise, said)
 	}
-	m := move{by: p.instance, ends: said, struck: said, excused: strings.HasPrefix(before.att, "m:")}
+	m := move{by: p.instance, ends: said, struck: said, excused: strings.HasPrefix(before.att, "m:"), word: "ready"}
+	if o.what == "reject" {
+		m.word = "rejected"
+	}
 	if err := h.judge(before, m, !said); err != nil {
 		return err
 	}
@@ -299,7 +313,10 @@ func (h *history) answer(o op) error {
 	}
 	h.ended(token, true)
 	if o.what == "resolve" {
-		h.rejected = rejection{}
+		h.rejected, h.valueUntil = rejection{}, 0
+		if len(args) > 3 {
+			h.valueUntil = h.st.now + answerTTL
+		}
 		if !h.now.hasValue || h.now.value != text {
 			return fmt.Errorf("%s is not stored", text)
 		}
@@ -307,7 +324,7 @@ func (h *history) answer(o op) error {
 	}
 	h.rejected = rejection{message: text, tick: h.tick, until: h.st.now + rejectOnce, all: len(args) > 3}
 	if h.rejected.all {
-		h.rejected.until = h.st.now + 20_000
+		h.rejected.until = h.st.now + answerTTL
 	}
 	return nil
 }
@@ -324,7 +341,7 @@ func (h *history) extend(o op) error {
 		return err
 	}
 	said := reply.([]any)[0] == int64(1)
-	h.now = h.look()
+	h.ran(reply, p.instance)
 	h.note("extend %s %d: %v, from %d to %d", token, lease, said, before.left, h.now.left)
 	handed := before.tok == token && before.st != "h"
 	if said != (token != "" && before.owner == token && !handed) {
@@ -355,13 +372,18 @@ func (h *history) renew(o op) error {
 		return nil
 	}
 	c := some[o.pick(0, len(some))]
+	for _, older := range some { // rare, and the worst
+		if older != h.holder && older.token == h.now.owner {
+			c = older
+		}
+	}
 	lease := []int64{8_000, 30_000}[o.pick(1, 2)]
 	before := h.look()
 	reply, err := h.st.run(renewScript, h.st.keys.ofLine(), c.instance, c.token, c.seq, lease)
 	if err != nil {
 		return err
 	}
-	h.now = h.look()
+	h.ran(reply, c.instance)
 	h.note("renew %v: %v, from %d to %d", c, reply, before.left, h.now.left)
 	want := renewed
 	switch {

@@ -47,7 +47,7 @@ var mutants = []mutant{
 	{"leaves that forget the list", nil, "      call('LREM', QUEUE, 1, token)", "", byHistories},
 	{"all count as reachable", nil, "local function can_be_rung(s, p)", "local function can_be_rung(s, p) do return true end", byHistories},
 	{
-		"PUBLISH's own count", nil, "tonumber(call('PUBSUB', 'NUMSUB', channel)[2]) > 0", "call('PUBLISH', channel, '') > 0",
+		"PUBLISH's own count", nil, "tonumber(call('PUBSUB', 'NUMSUB', channel)[2]) > 0", "call('PUBLISH', channel, 'r 0 0 0 x:n') > 0",
 		byHistories,
 	},
 	{

@@ -3,12 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 )
-
-const bug3 = true
 
 // view is what Redis holds for the name.
 type view struct {
@@ -70,6 +69,19 @@ func (v view) torn() bool {
 	return met[v.tok] && v.tok != ""
 }
 
+// crowded: the list has tokens that nobody stands for, so that its length does not tell whether others are
+// missing.
+func (v view) crowded() bool {
+	met := map[string]bool{}
+	for _, token := range v.line {
+		if _, placed := v.places[token]; met[token] || !placed {
+			return true
+		}
+		met[token] = true
+	}
+	return false
+}
+
 // spot is a place in line, as line.lua has it.
 type spot struct {
 	id, kind, instance string
@@ -96,6 +108,7 @@ type move struct {
 	ends      bool            // the hold, be it unclaimed, ends
 	gone      map[string]bool // leave; true: their place is kept
 	back      string          // is put back at the front, kept
+	word      string          // with which they are told
 	struck    bool            // all memo callers leave
 	excused   bool            // who did not claim is not put back
 	onlyReads bool            // nothing changes, but what renewals change
@@ -175,6 +188,9 @@ func (h *history) judge(before view, m move, idle bool) error {
 			return err
 		}
 	}
+	if err := h.judgeBells(before, m, owner, handed); err != nil {
+		return err
+	}
 	if err := h.judgeLine(before, m, owner); err != nil {
 		return fmt.Errorf("%w; there was %v", err, before)
 	}
@@ -199,11 +215,72 @@ func (h *history) judgeHandOver(before view, owner string) error {
 	return nil
 }
 
+// ran looks at what a script has left behind, and whom it told.
+func (h *history) ran(reply any, by string) {
+	h.now, h.told = h.look(), h.st.heard()
+	list, _ := reply.([]any)
+	for _, part := range list {
+		rings, _ := part.([]any)
+		for _, seq := range rings {
+			h.told = append(h.told, fmt.Sprintf("ring %s:%s", by, seq))
+		}
+	}
+}
+
+// judgeBells: the new owner is told, he who then is first in line, and those whose promise was answered.
+func (h *history) judgeBells(before view, m move, owner string, handed bool) error {
+	var want []string
+	ring := func(token string) {
+		if p := parseSpot(before.places[token]); token != "" && token != m.asker && p.instance != "" {
+			want = append(want, "ring "+p.id[2:])
+		}
+	}
+	if handed || m.takes && before.owner == "" {
+		want = append(want, "owner "+owner)
+	}
+	_, left := m.gone[before.first()]
+	if others := m.without(owner); handed || m.takes && before.owner == "" {
+		ring(owner)
+		ring(h.next(before, others))
+	} else if left && owner != "" {
+		ring(h.next(before, others))
+	}
+	for _, place := range before.places {
+		if p := parseSpot(place); m.struck && p.kind == "m" && p.instance != m.by {
+			want = append(want, m.word+" "+p.instance)
+		}
+	}
+	for _, news := range want {
+		if !slices.ContainsFunc(h.told, func(told string) bool { return told == news || strings.HasPrefix(told, news+" ") }) {
+			return fmt.Errorf("nobody was told %q, only %q; there was %v", news, h.told, before)
+		}
+	}
+	return nil
+}
+
+func (v view) first() string {
+	if len(v.line) == 0 {
+		return ""
+	}
+	return v.line[0]
+}
+
+// without is m as if token had left as well.
+func (m move) without(token string) move {
+	gone := maps.Clone(m.gone)
+	if gone == nil {
+		gone = map[string]bool{}
+	}
+	gone[token] = false
+	m.gone = gone
+	return m
+}
+
 // judgeLine: everyone has his place.
 func (h *history) judgeLine(before view, m move, owner string) error {
 	after := h.now
 	var want []string
-	pending := !(bug3 && slices.Contains(after.line, before.tok)) && after.tok == before.tok && after.att == before.att && after.st == before.st
+	pending := after.tok == before.tok && after.att == before.att && after.st == before.st
 	if before.lapsed() && !m.excused && !pending {
 		want = append(want, before.tok)
 		h.counts["put back"]++
@@ -349,7 +426,7 @@ func (h *history) judgeAsk(before view, c *played, first, nowait bool, list []an
 	case "wait":
 		m.stays, m.excused = true, before.tok == c.token
 		m.ends = before.owner == ""
-		if h.now.places[c.token] != c.place() || !slices.Contains(h.now.line, c.token) && !h.halved {
+		if h.now.places[c.token] != c.place() || !slices.Contains(h.now.line, c.token) && !before.crowded() {
 			return fmt.Errorf("%v was told to wait and stands not in line; there was %v", c, before)
 		}
 		if stranger := h.now.owner != h.now.tok || h.now.st == "f"; list[3] != int64(asFlag(stranger)) {
@@ -411,7 +488,7 @@ func (h *history) leaves(instance string, who []*departing, all bool) error {
 	if err != nil {
 		return fmt.Errorf("leave %v: %w", args, err)
 	}
-	h.now = h.look()
+	h.ran(reply, instance)
 	h.note("leave %v all=%v: %v   %v", args, all, reply, h.now)
 	if got := reply.([]any)[0]; got != int64(left) {
 		return fmt.Errorf("%v left, not %d; there was %v", got, left, before)

@@ -18,6 +18,7 @@ func (h *history) meddle(o op) error {
 	case "value gone":
 		h.st.b.do("DEL", k.value)
 	case "value set":
+		h.valueUntil = 0
 		h.st.b.do("SET", k.value, fmt.Sprintf("set%d", h.tick))
 		h.st.b.do("PUBLISH", k.notif, fmt.Sprintf("set%d", h.tick))
 	case "error gone":
@@ -55,6 +56,7 @@ func (h *history) meddle(o op) error {
 		h.st.b.do(args...)
 	case "ml value":
 		if len(h.now.owner) > 2 && h.now.owner[:2] == "ml" {
+			h.valueUntil = 0
 			h.st.b.do("SET", k.value, "theirs")
 			h.st.b.do("PUBLISH", k.notif, "theirs")
 			if o.pick(1, 2) == 0 { // the C# version

@@ -25,21 +25,23 @@ const historySteps = 200
 // the time, a value or a rejection for those it is for, nobody stuck, nothing left over. And in
 // history_rules_test.go, script by script, by what Redis holds before and after.
 type history struct {
-	st  *stage
-	log []string
-	now view // what Redis holds
+	st   *stage
+	log  []string
+	now  view     // what Redis holds
+	told []string // whom the last script told what
 
-	proxies  []*proxyState
-	seq      int
-	came     map[string]int // tick at which a token got into the line
-	tick     int
-	calls    []*played    // told to wait
-	over     []*departing // ended, and Redis does not know yet
-	sessions []*played    // granted for as long as a connection lasts, and what became of it
-	holder   *played
-	fence    int64
-	tokens   []string // of callers who may send them again
-	rejected rejection
+	proxies    []*proxyState
+	seq        int
+	came       map[string]int // tick at which a token got into the line
+	tick       int
+	calls      []*played    // told to wait
+	over       []*departing // ended, and Redis does not know yet
+	sessions   []*played    // granted for as long as a connection lasts, and what became of it
+	holder     *played
+	fence      int64
+	tokens     []string // of callers who may send them again
+	rejected   rejection
+	valueUntil int64 // ms; 0: none that ends by itself
 
 	unrecorded bool             // the fence was lost: nobody knows whose the hold is
 	halved     bool             // a stranger deleted the queue, and left the hash
@@ -117,14 +119,15 @@ type mix []struct {
 }
 
 var (
-	locksMix = mix{
-		{"lock", 22}, {"again", 25}, {"unlock", 14}, {"hang up", 8}, {"leave", 8}, {"expire", 5}, {"resend", 7},
+	commonMix = mix{
+		{"again", 25}, {"unlock", 10}, {"hang up", 8}, {"leave", 8}, {"expire", 5}, {"resend", 7},
 		{"nowait", 3}, {"freeze", 4}, {"thaw", 6}, {"extend", 4}, {"renew", 7}, {"end session", 3}, {"unclaimed", 2},
 		{"look", 2}, {"later", 3}, {"status", 1}, {"seen", 1},
 	}
-	memoMix = append(mix{
-		{"memo", 40}, {"again", 20}, {"resolve", 12}, {"reject", 14}, {"value gone", 16}, {"value set", 2}, {"error gone", 2},
-	}, locksMix...)
+	locksMix = append(mix{{"lock", 22}, {"unlock", 4}}, commonMix...)
+	memoMix  = append(mix{
+		{"lock", 10}, {"memo", 40}, {"again", 20}, {"resolve", 12}, {"reject", 14}, {"value gone", 16}, {"value set", 2}, {"error gone", 2},
+	}, commonMix...)
 	meddleMix = append(mix{
 		{"del queue", 2}, {"del places", 2}, {"del fence", 2}, {"del line", 2}, {"flush", 2}, {"stray", 1},
 	}, memoMix...)
@@ -242,6 +245,11 @@ func (h *history) act(o op) error {
 // pass lets time go by, and what Redis would forget in it be forgotten.
 func (h *history) pass(ms int64) {
 	h.st.now += ms
+	if h.valueUntil > 0 && h.st.now > h.valueUntil {
+		h.valueUntil = 0
+		h.st.b.do("DEL", h.st.keys.value)
+		h.now = h.look()
+	}
 	if h.rejected.until > 0 && h.st.now > h.rejected.until {
 		h.rejected = rejection{}
 		h.st.b.do("DEL", h.st.keys.failure)
