@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -48,11 +49,25 @@ func startEmbedded() (*embedded, error) {
 	}
 	conn.Close()
 	e.server = e.redis.Server()
+	e.server.SetPreHook(refuseSubcommands)
 	ctx, stop := context.WithCancel(context.Background())
 	e.stop = stop
 	e.done.Go(func() { e.runClock(ctx) })
 	return e, nil
 }
+
+// refuseSubcommands answers COMMAND DOCS and its like, whose arguments miniredis
+// ignores; redis-cli, which asks when it starts, takes a wrong answer badly.
+func refuseSubcommands(c *server.Peer, cmd string, args ...string) bool {
+	if cmd != "COMMAND" || len(args) == 0 {
+		return false
+	}
+	c.WriteError("ERR unknown subcommand '" + lineBreaks.Replace(args[0]) + "'. Try COMMAND HELP.")
+	return true
+}
+
+// lineBreaks must not get into an error reply, which they would end.
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
 
 // runClock tells the time until ctx ends. Aging costs time that grows with the
 // number of keys, while all clients wait; so at most a fifth goes into it.

@@ -187,6 +187,23 @@ func TestAConnectionToTheEmbeddedRedisCanBeHalfClosed(t *testing.T) {
 	}
 }
 
+// redis-cli asks COMMAND DOCS when it starts, and aborts on a reply of another form.
+func TestTheEmbeddedRedisRefusesCommandsItDoesNotKnow(t *testing.T) {
+	e, err := startEmbedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	conn, err := e.dial()
+	c := talkTo(t, conn, err)
+	if got, want := c.ask("COMMAND DOCS"), "-ERR unknown subcommand 'DOCS'. Try COMMAND HELP."; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := c.ask("COMMAND"); got != "*200" {
+		t.Errorf("COMMAND: %q", got)
+	}
+}
+
 func TestClosingTheEmbeddedRedisLeavesNothingBehind(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	e, err := startEmbedded()
