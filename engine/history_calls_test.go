@@ -317,14 +317,17 @@ func (h *history) answer(o op) error {
 		if len(args) > 3 {
 			h.valueUntil = h.st.now + answerTTL
 		}
-		if !h.now.hasValue || h.now.value != text {
-			return fmt.Errorf("%s is not stored", text)
+		if !h.now.hasValue || h.now.value != text || len(args) > 3 != about(h.now.ttls[3], answerTTL) {
+			return fmt.Errorf("%s is not stored, or for %d ms", text, h.now.ttls[3])
 		}
 		return nil
 	}
 	h.rejected = rejection{message: text, tick: h.tick, until: h.st.now + rejectOnce, all: len(args) > 3}
 	if h.rejected.all {
 		h.rejected.until = h.st.now + answerTTL
+	}
+	if want := h.rejected.until - h.st.now; !about(h.now.ttls[4], want) {
+		return fmt.Errorf("%s is kept for %d ms, not %d", text, h.now.ttls[4], want)
 	}
 	return nil
 }

@@ -88,6 +88,10 @@ var mutants = []mutant{
 	{"a rejection that those are not told who waited", nil, "kind == 'o' and since and since <= tonumber(fence)", "false", byHistories},
 	{"a value that outlives its error", resolveScript, "call('DEL', KEYS[6])", "", byScenarios},
 	{"waiters that are promoted beside a value", askMemoScript, "local value = call('GET', KEYS[5])", "local value = false", byHistories},
+	{"a value that does not end", resolveScript, "call('SET', KEYS[5], value, 'PX', ttl)", "call('SET', KEYS[5], value)", byHistories},
+	{"a rejection that is kept too long", rejectScript, "ttl == '' and ARGV[10] or ttl)", "60000)", byHistories},
+	{"a line that nobody clears away", nil, "call('PEXPIRE', QUEUE, QUEUETTL)", "", byHistories},
+	{"a fence that nobody clears away", nil, "  call('PEXPIRE', FENCE, int(lease + DAY))\nend", "end", byHistories},
 	{"who finds the value keeps his place", nil, "\n  served(s)\n", "\n", byHistories},
 	{"notif peers are not told", resolveScript, "call('PUBLISH', ARGV[10], value)", "", byScenarios},
 }

@@ -12,7 +12,8 @@ import (
 // view is what Redis holds for the name.
 type view struct {
 	owner             string
-	left              int64 // ms
+	left              int64    // ms
+	ttls              [5]int64 // of queue, places, fence, value, failure
 	line              []string
 	places            map[string]string
 	n                 int64
@@ -22,20 +23,38 @@ type view struct {
 	hasValue          bool
 }
 
+var look = newScript("look", `
+local c, ttls = redis.call, {}
+for i, key in ipairs(KEYS) do ttls[i] = c('PTTL', key) end
+return { c('GET', KEYS[1]), c('LRANGE', KEYS[2], 0, -1), c('HGETALL', KEYS[3]),
+  c('HMGET', KEYS[4], 'n', 'tok', 'att', 'st', 'own', 'x'), c('GET', KEYS[5]), c('GET', KEYS[6]), ttls }`)
+
 func (h *history) look() view {
-	ctx, k := context.Background(), h.st.keys
-	p := h.st.b.c.Pipeline()
-	owner, left, line := p.Get(ctx, k.lock), p.Do(ctx, "PTTL", k.lock), p.LRange(ctx, k.queue, 0, -1)
-	places, fence := p.HGetAll(ctx, k.waiting), p.HGetAll(ctx, k.fence)
-	value, failure := p.Get(ctx, k.value), p.Get(ctx, k.failure)
-	_, _ = p.Exec(ctx)
-	f := fence.Val()
-	v := view{
-		owner: owner.Val(), line: line.Val(), places: places.Val(), tok: f["tok"], att: f["att"], st: f["st"], own: f["own"],
-		suspects: f["x"], value: value.Val(), failure: failure.Val(), hasValue: value.Err() == nil,
+	reply, err := look.run(context.Background(), ownConn{h.st.b.c}, h.st.keys.ofMemo(), nil)
+	if err != nil {
+		h.st.t.Fatal(err)
 	}
-	v.left, _ = left.Int64()
-	v.n, _ = strconv.ParseInt(f["n"], 10, 64)
+	text := func(x any) string { s, _ := x.(string); return s }
+	list := func(x any) (out []string) {
+		for _, e := range x.([]any) {
+			out = append(out, text(e))
+		}
+		return out
+	}
+	all := reply.([]any)
+	v := view{owner: text(all[0]), line: list(all[1]), places: map[string]string{}, value: text(all[4]), failure: text(all[5])}
+	for pairs := list(all[2]); len(pairs) > 0; pairs = pairs[2:] {
+		v.places[pairs[0]] = pairs[1]
+	}
+	f := list(all[3])
+	v.n, _ = strconv.ParseInt(f[0], 10, 64)
+	v.tok, v.att, v.st, v.own, v.suspects = f[1], f[2], f[3], f[4], f[5]
+	v.hasValue = all[4] != nil
+	ttls := all[6].([]any)
+	v.left = ttls[0].(int64)
+	for i := range v.ttls {
+		v.ttls[i] = ttls[i+1].(int64)
+	}
 	return v
 }
 
@@ -165,11 +184,17 @@ func (h *history) judge(before view, m move, idle bool) error {
 		return nil
 	}
 	delete(h.burnt, m.by)
+	for i, ttl := range append(after.ttls[:3:3], after.left) {
+		if was := append(before.ttls[:3:3], before.left)[i]; ttl == -1 && was != -1 {
+			return fmt.Errorf("of queue, places, fence and lock number %d has lost its TTL", i+1)
+		}
+	}
 	if after.n < before.n {
 		return fmt.Errorf("the fence fell from %d to %d", before.n, after.n)
 	}
 	_, placed := before.places[m.asker]
 	if before.torn() || !placed && slices.Contains(before.line, m.asker) {
+		h.counts["torn lines"]++
 		return nil
 	}
 	owner, handed := before.owner, false
@@ -428,6 +453,9 @@ func (h *history) judgeAsk(before view, c *played, first, nowait bool, list []an
 		m.ends = before.owner == ""
 		if h.now.places[c.token] != c.place() || !slices.Contains(h.now.line, c.token) && !before.crowded() {
 			return fmt.Errorf("%v was told to wait and stands not in line; there was %v", c, before)
+		}
+		if ttls := h.now.ttls; !about(ttls[1], 60_000) || ttls[0] > 0 && !about(ttls[0], 60_000) {
+			return fmt.Errorf("%v waits, and the line has only %v ms", c, ttls[:2])
 		}
 		if stranger := h.now.owner != h.now.tok || h.now.st == "f"; list[3] != int64(asFlag(stranger)) {
 			return fmt.Errorf("%v was told %v about a stranger", c, list[3])
