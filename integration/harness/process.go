@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -148,13 +150,17 @@ func (p *Process) awaitReady(try func() error) error {
 	}
 }
 
-// FreePort returns a TCP port that nobody listens on. It lies below the range
-// from which the kernel takes ports for outgoing connections, so that none of a
-// test's own connections can take it before the server does.
+// FreePort returns a TCP port that nobody listens on, and that no other test is
+// given until this one ends. It lies below the range from which the kernel takes
+// ports for outgoing connections, so that none of a test's own connections can
+// take it before the server does.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
 		port := 10000 + rand.IntN(20000)
+		if !reserve(t, port) {
+			continue
+		}
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			l.Close()
@@ -163,6 +169,27 @@ func FreePort(t testing.TB) int {
 	}
 	t.Fatal("no free port found")
 	return 0
+}
+
+// reserve keeps a port from all other tests, also those of other processes, that
+// run at the same time: else one would take the other's server for its own. The
+// lock on a file goes with the process, whatever becomes of it.
+func reserve(t testing.TB, port int) bool {
+	t.Helper()
+	dir := filepath.Join(os.TempDir(), fmt.Sprint("keysmith-test-ports-", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return false
+	}
+	t.Cleanup(func() { f.Close() })
+	return true
 }
 
 // tempDir makes a directory with a path short enough for a Unix socket in it.
