@@ -135,6 +135,8 @@ func (u upstreamURL) local(ctx context.Context) bool {
 const (
 	// ownDialTimeout bounds a dial, handshake included, of the proxy's own connections.
 	ownDialTimeout = 5 * time.Second
+	// ownIdleConns is how many connections a client of our own keeps beyond a moment of need.
+	ownIdleConns = 2
 	// tlsTimeout bounds a TLS handshake within a dial.
 	tlsTimeout = 10 * time.Second
 )
@@ -200,6 +202,7 @@ func (u *upstream) newClient(user, password string) *redis.Client {
 		Password:                 password,
 		OnConnect:                introduce,
 		Protocol:                 2,
+		MaxIdleConns:             ownIdleConns,
 		DialTimeout:              ownDialTimeout,
 		DialerRetries:            1,
 		MaxRetries:               -1,
