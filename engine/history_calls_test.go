@@ -416,74 +416,12 @@ func (h *history) status(o op) error {
 	}
 	now := h.look()
 	got := reply.([]any)
-	want := []any{int64(asFlag(now.owner != "")), got[1], got[2], fmt.Sprint(now.n), int64(len(now.line)), int64(asFlag(now.hasValue)),
-		int64(asFlag(strings.HasPrefix(now.failure, "m")))}
+	want := []any{
+		int64(asFlag(now.owner != "")), got[1], got[2], fmt.Sprint(now.n), int64(len(now.line)), int64(asFlag(now.hasValue)),
+		int64(asFlag(strings.HasPrefix(now.failure, "m"))),
+	}
 	if !slices.Equal(got, want) {
 		return fmt.Errorf("%v instead of %v", got, want)
 	}
 	return h.judge(h.now, move{onlyReads: true}, false)
-}
-
-// hangUp ends a call; its leave comes later.
-func (h *history) hangUp(c *played) {
-	h.note("hang up %v", c)
-	h.forget(c)
-	h.over = append(h.over, &departing{played: c, keep: c.own})
-}
-
-// endSession: the connection that holds is closed; its release comes later.
-func (h *history) endSession() {
-	if h.holder == nil || !h.holder.session {
-		return
-	}
-	for _, d := range h.over {
-		if d.played == h.holder {
-			return
-		}
-	}
-	h.note("end session of %v", h.holder)
-	h.over = append(h.over, &departing{played: h.holder})
-}
-
-// leave tells Redis of up to n that are over, of one proxy.
-func (h *history) leave(o op, n int) error {
-	var who []*departing
-	if len(h.over) == 0 {
-		return nil
-	}
-	first := h.over[o.pick(0, len(h.over))]
-	for _, d := range h.over {
-		met := slices.ContainsFunc(who, func(w *departing) bool { return w.token == d.token })
-		if d.instance == first.instance && !d.proxy.frozen && !met && (d == first || len(who) < n) {
-			who = append(who, d)
-		}
-	}
-	if who == nil {
-		return nil
-	}
-	if o.pick(2, 5) > 0 { // else it will be sent again
-		h.over = slices.DeleteFunc(h.over, func(d *departing) bool { return slices.Contains(who, d) })
-	}
-	return h.leaves(first.instance, who, true)
-}
-
-// leaveUnclaimed is what a proxy does that is rung for a call which is over.
-func (h *history) leaveUnclaimed(o op) error {
-	if len(h.over) == 0 {
-		return nil
-	}
-	d := h.over[o.pick(0, len(h.over))]
-	if d.proxy.frozen {
-		return nil
-	}
-	return h.leaves(d.instance, []*departing{{played: d.played}}, false)
-}
-
-// lookAfterClaim is what a proxy does that handed the lock to another.
-func (h *history) lookAfterClaim(o op) error {
-	p := h.acting(o, 0)
-	if p == nil {
-		return nil
-	}
-	return h.leaves(p.instance, nil, true)
 }
