@@ -38,7 +38,7 @@ func TestManyCallersWhileThingsBreak(t *testing.T) {
 	defer cancel()
 	h.last = time.Now()
 	var callers, chaos sync.WaitGroup
-	chaos.Go(func() { h.breakThings(t, ctx) })
+	chaos.Go(func() { h.breakThings(ctx, t) })
 	for i := range 12 {
 		callers.Go(func() { h.call(ctx, t, rand.New(rand.NewPCG(1, uint64(i)))) })
 	}
@@ -169,7 +169,7 @@ func (h *history) blame(format string, args ...any) {
 }
 
 // breakThings breaks something every now and then until ctx ends.
-func (h *history) breakThings(t testing.TB, ctx context.Context) {
+func (h *history) breakThings(ctx context.Context, t testing.TB) {
 	admin := harness.Dial(t, "tcp", h.Addr)
 	defer admin.Close()
 	ask := func(args ...string) any {
