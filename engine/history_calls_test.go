@@ -70,7 +70,7 @@ func (h *history) resend(o op) error {
 	}
 	last := h.tokens[max(0, len(h.tokens)-8):] // older ones are forgotten by their callers
 	token := last[o.pick(1, len(last))]
-	if h.holder != nil && h.holder.own && o.pick(4, 3) == 0 {
+	if h.holder != nil && h.holder.own && o.pick(4, 3) > 0 {
 		token = h.holder.token
 	}
 	memo := false
@@ -92,6 +92,9 @@ func (h *history) resend(o op) error {
 		if old.token == token {
 			c.memo = old.memo
 		}
+	}
+	if o.pick(4, 9) == 0 { // for the other command
+		c.memo = !c.memo
 	}
 	return h.ask(c, true, o.what == "nowait")
 }
@@ -218,6 +221,9 @@ func (h *history) someToken(o op) string {
 	others = append(others, h.tokens...)
 	if h.holder != nil && o.pick(1, 5) > 0 {
 		return h.holder.token
+	}
+	if o.pick(1, 5) == 4 {
+		return h.now.owner
 	}
 	return others[o.pick(2, len(others))]
 }

@@ -59,8 +59,10 @@ var mutants = []mutant{
 	{"places that are kept for ever", nil, "if s.now - p.since > KEEP then", "if false then", byHistories},
 	{"places that are not kept", nil, "if keep then", "if false then", byHistories},
 	{"a place that is not kept for who was handed the lock", nil, "if back then", "if false then", byHistories},
+	{"a deleted line that only the first enters anew", nil, "  elseif not a.listed then", "  elseif not a.place or a.length == 0 then", byScenarios},
 
 	// handing over
+	{"who did not claim is put back more than once", leaveScript, "if clear or s.lapsed then forget_record()", "if clear then forget_record()", byScenarios},
 	{"a hand-off with a whole lease", nil, "p.instance and CLAIM or tonumber(LOCKTTL)", "tonumber(LOCKTTL)", byHistories},
 	{"no suspicion of who did not claim", nil, "if s.lapsed and s.by.instance ~= INSTANCE then", "if false then", byHistories},
 	{"who did not claim is not put back", nil, "if s.lapsed then put_back(", "if false then put_back(", byHistories},
@@ -85,6 +87,7 @@ var mutants = []mutant{
 	},
 	{"a resolve that strikes everyone", nil, "if p and p.kind == 'm' then", "if p then", byHistories},
 	{"a rejection that newcomers are told", nil, "kind == 'o' and since and since <= tonumber(fence)", "kind == 'o'", byHistories},
+	{"a rejection that is told to who comes during the hand-off after it", nil, "return int(s.n + 1)", "return int(s.n)", byHistories},
 	{"a rejection that those are not told who waited", nil, "kind == 'o' and since and since <= tonumber(fence)", "false", byHistories},
 	{"a value that outlives its error", resolveScript, "call('DEL', KEYS[6])", "", byScenarios},
 	{"waiters that are promoted beside a value", askMemoScript, "local value = call('GET', KEYS[5])", "local value = false", byHistories},

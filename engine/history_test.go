@@ -130,13 +130,13 @@ var (
 		{"freeze", 4},
 		{"thaw", 6},
 		{"extend", 4},
-		{"renew", 7},
+		{"renew", 8},
 		{"end session", 3},
 		{"unclaimed", 2},
 		{"look", 2},
 		{"later", 3},
 		{"status", 1},
-		{"seen", 1},
+		{"seen", 3},
 	}
 	locksMix = append(mix{{"lock", 22}, {"unlock", 4}}, commonMix...)
 	memoMix  = append(mix{
