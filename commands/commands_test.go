@@ -169,6 +169,12 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.EXTEND a/stale:b t PX 1", "-ERR invalid lock name\r\n"},
 		{"KS.REJECT a/stale:b t m", "-ERR invalid lock name\r\n"},
 
+		{"KS.WAIT n", "-ERR wrong number of arguments for 'ks.wait' command\r\n"},
+		{"KS.WAIT n -1", "-ERR timeout is negative\r\n"},
+		{"KS.WAIT n soon", "-ERR timeout is not an integer or out of range\r\n"},
+		{"KS.WAIT a/stale:b 1", "-ERR invalid lock name\r\n"},
+		{"KS.WAIT nobody 0", ":1\r\n"},
+		{"KS.WAIT held 1", ":0\r\n"},
 		{"KS.STATUS held", status(1, -1, "", 0, 0, 0, 0)},
 		{"KS.STATUS nothing", status(0, -2, "", 0, 0, 0, 0)},
 		{"KS.STATUS cached", status(0, -2, "", 0, 0, 1, 0)},
@@ -247,7 +253,10 @@ func TestWhatEndsAWaitDecidesItsReply(t *testing.T) {
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(cause)
-		for _, line := range []string{"KS.LOCK held", "KS.MEMO held"} {
+		for _, line := range []string{"KS.LOCK held", "KS.MEMO held", "KS.WAIT held 0"} {
+			if line == "KS.WAIT held 0" && cause == ErrHangUp {
+				want = ":0\r\n"
+			}
 			if got := f.run(ctx, f.session(2), line); got != want {
 				t.Errorf("%s, %v: %q", line, cause, got)
 			}
@@ -269,7 +278,7 @@ func TestKnowsItsNamesInAnyCaseAndAllocatesNothing(t *testing.T) {
 			t.Errorf("does not know %s", name)
 		}
 	}
-	unknown := []string{"", "k", "ks", "ks.", "get", "ks.guard", "ks.wait", "ks.locks", "ksxlock", "\u212as.lock", strings.Repeat("k", 99)}
+	unknown := []string{"", "k", "ks", "ks.", "get", "ks.forget", "ks.locks", "ksxlock", "\u212as.lock", strings.Repeat("k", 99)}
 	for _, name := range unknown {
 		if f.table.Knows([]byte(name)) {
 			t.Errorf("knows %q", name)

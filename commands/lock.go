@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 
 	"github.com/tidwall/redcon"
 
@@ -67,6 +68,19 @@ func (t *Table) extend(ctx context.Context, s Session, args [][]byte, dst []byte
 		return appendFailure(dst, s, err)
 	}
 	return appendBool(dst, extended)
+}
+
+// wait: KS.WAIT name ms; 1 or 0.
+func (t *Table) wait(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
+	ms, p := parseTimeout(args[2])
+	if p != noProblem {
+		return redcon.AppendError(dst, string(p))
+	}
+	ended, err := t.engine.Wait(ctx, s, string(args[1]), ms)
+	if err != nil && !errors.Is(err, ErrHangUp) {
+		return appendFailure(dst, s, err)
+	}
+	return appendBool(dst, ended)
 }
 
 // status: KS.STATUS name; flat array of field, value.

@@ -121,19 +121,23 @@ func (o *options) setExpire(command string, arg []byte, unit int64) problem {
 	return noProblem
 }
 
-func (o *options) setWait(arg []byte) problem {
-	if arg == nil {
-		return noProblem
+func (o *options) setWait(arg []byte) (p problem) {
+	if arg != nil {
+		o.wait, p = parseTimeout(arg)
 	}
+	return p
+}
+
+// parseTimeout reads how long to wait, in ms; 0: no bound.
+func parseTimeout(arg []byte) (int64, problem) {
 	n, ok := parseInteger(arg)
 	if !ok || n > longestTime {
-		return timeoutNumber
+		return 0, timeoutNumber
 	}
 	if n < 0 {
-		return timeoutTooLess
+		return 0, timeoutTooLess
 	}
-	o.wait = n
-	return noProblem
+	return n, noProblem
 }
 
 // parseInteger takes what Redis's string2ll takes: an optional '-', no '+', no leading zeros, no spaces.

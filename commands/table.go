@@ -42,6 +42,11 @@ func commands() []command {
 			(*Table).extend,
 		},
 		{
+			"ks.wait", 3, "KS.WAIT name ms",
+			"Wait until the hold that stands now has ended, without standing in line: 1, or 0 when so many milliseconds passed first. 0: as long as it takes.",
+			(*Table).wait,
+		},
+		{
 			"ks.status", 2, "KS.STATUS name",
 			"Fields and values: held, ttl in milliseconds, owner, fence, waiters, value, error.",
 			(*Table).status,

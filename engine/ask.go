@@ -136,7 +136,7 @@ func asFlag(on bool) int {
 	return 0
 }
 
-func parseAnswer(reply any) (a answer, rings []uint64, err error) {
+func parseAnswer(reply any) (a answer, rings []int64, err error) {
 	f := fieldsOf(reply)
 	switch word := f.text(); word {
 	case "granted":

@@ -187,13 +187,22 @@ func (e *Engine) common(l line, k keys) []any {
 	return []any{"", l.db, e.instance, l.name, k.locknotif, e.LockTTL()}
 }
 
-// ringLocal rings those of this proxy whom a script's reply names; 0 is the claim of another proxy.
-func (e *Engine) ringLocal(l line, seqs []uint64) {
+// What a script wants done beside ringing waiters.
+const (
+	watchClaim    = 0
+	ringObservers = -1
+)
+
+// ringLocal rings those of this proxy whom a script's reply names.
+func (e *Engine) ringLocal(l line, seqs []int64) {
 	for _, seq := range seqs {
-		if seq == 0 {
+		switch seq {
+		case watchClaim:
 			e.claims.watch(l)
-		} else {
-			e.waiters.ring(seq)
+		case ringObservers:
+			e.waiters.ringObservers(l)
+		default:
+			e.waiters.ring(uint64(seq))
 		}
 	}
 }

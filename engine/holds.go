@@ -193,7 +193,7 @@ func (hs *holds) waitsForItself(c *call) bool {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	return slices.ContainsFunc(hs.lines[c.line], func(h *hold) bool {
-		return h.s == c.s && h.token != c.req.Token
+		return h.s == c.s && h.token != c.req.Token // KS.WAIT has none
 	})
 }
 

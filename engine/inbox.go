@@ -21,6 +21,7 @@ const ringSpread = 200 * time.Millisecond
 //	d <db> <seq> <length of token> <token><name>              the hold of attempt seq was ended by its token
 //	v <db> <length of name> <1 with value, 0> <name><value>   name was resolved; its memo waiters are
 //	                                                          out of the line
+//	w <db> <length of name> 0 <name>                          the hold that KS.WAIT callers of name wait for ended
 //	e <db> <length of name> <fence> <name><message>           the promise with that fence was rejected; likewise
 type bell struct {
 	line
@@ -53,7 +54,7 @@ func parseBell(payload string) (bell, error) {
 			return bell{}, errBell
 		}
 		b.token, b.name, ok = splitAt(rest, third)
-	case "v":
+	case "v", "w":
 		b.hasValue = third == "1"
 		b.name, b.value, ok = splitAt(rest, second)
 	case "e":
@@ -100,6 +101,8 @@ func (e *Engine) inboxMessage(_, payload string) {
 		e.rejected(b.line, b.fence, b.value)
 	case "d":
 		e.holds.gone(b.seq)
+	case "w":
+		e.waiters.ringObservers(b.line)
 	default:
 		e.rung(b)
 	}

@@ -60,16 +60,16 @@ func (f *fields) number() int64 {
 }
 
 // seqs reads the waiters of this proxy that the script wants rung.
-func (f *fields) seqs() []uint64 {
+func (f *fields) seqs() []int64 {
 	v := f.next()
 	list, ok := v.([]any)
 	if !ok && f.err == nil {
 		f.err = fmt.Errorf("script replied %T instead of the waiters to ring", v)
 	}
-	out := make([]uint64, 0, len(list))
+	out := make([]int64, 0, len(list))
 	for _, item := range list {
 		s, _ := item.(string)
-		seq, err := strconv.ParseUint(s, 10, 64)
+		seq, err := strconv.ParseInt(s, 10, 64)
 		if err != nil && f.err == nil {
 			f.err = fmt.Errorf("script wants waiter %q rung", s)
 		}

@@ -37,6 +37,8 @@ var (
 	renewLua string
 	//go:embed lua/status.lua
 	statusLua string
+	//go:embed lua/observe.lua
+	observeLua string
 	//go:embed lua/value.lua
 	valueLua string
 	//go:embed lua/agree.lua
@@ -53,6 +55,7 @@ var (
 	extendScript  = newScript("extend", lineLua, extendLua)
 	renewScript   = newScript("renew", lineLua, renewLua)
 	statusScript  = newScript("status", lineLua, statusLua)
+	observeScript = newScript("observe", lineLua, observeLua)
 	valueScript   = newScript("value", valueLua)
 	agreeScript   = newScript("agree", agreeLua)
 )

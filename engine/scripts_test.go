@@ -410,6 +410,32 @@ var scenarios = []struct {
 		{"status A", "[1 some  1000000000 0 1 0]"},
 	}, "b [] {b l:B:1 p}"},
 
+	{"those who wait for the end of a hold are rung at it, once", []act{
+		{"live B C", ""},
+		{"observe A", "free"},
+		{"ask a A:1", "granted, owner a"},
+		{"observe A", "held a 1000000000"},
+		{"observe B", "held a 1000000000"},
+		{"observe B", "held a 1000000000"},
+		{"ask c C:1", "wait first"},
+		{"release A a", "1, own ended, watch, ring C:1, ended for B, owner c"},
+		{"observe B", "held c "},
+		{"ask c C:1 again", "granted"},
+		{"leave C all c:1", "1, ended for B"},
+		{"ask d A:2 memo", "granted, owner d"},
+		{"observe B", "held d 1000000002"},
+		{"resolve A d v", "1, ended for B, notif v"},
+		{"redis DEL x:n", ""},
+		{"ask e A:3 memo", "granted, owner e"},
+		{"observe B", "held e 1000000003"},
+		{"reject A e no", "1, ended for B"},
+		{"ask f A:4", "granted, owner f"},
+		{"observe B", "held f 1000000004"},
+		{"expire lock", ""},
+		{"ask g C:2", "granted, ended for B, owner g"},
+		{"release C g", "1"},
+	}, " [] {}"},
+
 	// strangers, KeySmith
 	{"a stranger's lock is waited for, with the advice to look often", []act{
 		{"redis SET x/lock:n stranger PX 60000", ""},

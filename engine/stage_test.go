@@ -108,6 +108,8 @@ func (st *stage) heard() []string {
 				out = append(out, strings.TrimSpace("ready "+instance+" "+bell.value))
 			case "e":
 				out = append(out, "rejected "+instance+" "+bell.value)
+			case "w":
+				out = append(out, "ended for "+instance)
 			case "d":
 				out = append(out, fmt.Sprintf("ended %s:%d", instance, bell.seq))
 			default:
@@ -217,6 +219,8 @@ func (st *stage) play(step string) string {
 			list[1] = "some"
 		}
 		return fmt.Sprint(reply)
+	case "observe":
+		reply, err = st.run(observeScript, st.keys.ofLine(), f[1])
 	case "live":
 		st.live(f[1:]...)
 	case "dead":
@@ -256,7 +260,9 @@ func describe(reply any, err error, instance string) []string {
 	}
 	var out []string
 	switch list[0] {
-	case "granted", "no", "gone":
+	case "held":
+		out = append(out, fmt.Sprintf("held %v %v", list[1], list[2]))
+	case "granted", "no", "gone", "free":
 		out = append(out, list[0].(string))
 	case "value", "rejected":
 		out = append(out, list[0].(string)+" "+list[1].(string))
@@ -278,9 +284,12 @@ func describe(reply any, err error, instance string) []string {
 	for _, part := range list {
 		if rings, ok := part.([]any); ok {
 			for _, seq := range rings {
-				if seq == "0" {
+				switch seq {
+				case "0":
 					out = append(out, "watch")
-				} else {
+				case "-1":
+					out = append(out, "own ended")
+				default:
 					out = append(out, fmt.Sprintf("own %s:%s", instance, seq))
 				}
 			}

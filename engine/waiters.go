@@ -60,10 +60,15 @@ type waiters struct {
 	seq  uint64
 	all  map[uint64]*waiter
 	memo map[string]map[uint64]*waiter // of all databases: notif channels know none
+
+	observers map[line]map[uint64]*waiter // KS.WAIT callers; they stand in no line
 }
 
 func newWaiters(limit int) *waiters {
-	return &waiters{max: limit, all: map[uint64]*waiter{}, memo: map[string]map[uint64]*waiter{}}
+	return &waiters{
+		max: limit, all: map[uint64]*waiter{}, memo: map[string]map[uint64]*waiter{},
+		observers: map[line]map[uint64]*waiter{},
+	}
 }
 
 // nextSeq numbers an attempt.
@@ -111,6 +116,42 @@ func (ws *waiters) remove(w *waiter) (last bool) {
 	}
 	delete(ws.memo, w.name)
 	return true
+}
+
+// addObserver registers a KS.WAIT caller, or returns nil when there are too many waiters.
+func (ws *waiters) addObserver(l line) *waiter {
+	w, _ := ws.add(l, false)
+	if w == nil {
+		return nil
+	}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	group := ws.observers[l]
+	if group == nil {
+		group = map[uint64]*waiter{}
+		ws.observers[l] = group
+	}
+	group[w.seq] = w
+	return w
+}
+
+func (ws *waiters) removeObserver(w *waiter) {
+	ws.remove(w)
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	delete(ws.observers[w.line], w.seq)
+	if len(ws.observers[w.line]) == 0 {
+		delete(ws.observers, w.line)
+	}
+}
+
+// ringObservers rings the KS.WAIT callers of a line.
+func (ws *waiters) ringObservers(l line) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.observers[l] {
+		w.ring()
+	}
 }
 
 // ring rings the waiter with that number; false if there is none.

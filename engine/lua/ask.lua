@@ -79,11 +79,13 @@ local function take(s, a, head)
   if head and head.token ~= a.token then ring(head, head.token) end
   if a.elder and not a.before.kept then ring(a.before, a.token) end
   if a.place then drops[#drops + 1] = a.token end
+  ended(s)
   guard(s, not a.place and not a.returning)
   tell(a.token)
   settle()
   call('SET', LOCK, a.token, 'PX', int(a.lease))
   record(a.token, a.id, 'h', a.lease, fence, ARGV[13])
+  if s.watching then call('HDEL', FENCE, 'w') end
   restore(s)
   refresh()
   return { 'granted', int(fence), rings }
@@ -94,6 +96,7 @@ local function give(s, a, owner, head)
   ring(owner, owner.token)
   if head and head.token ~= a.token then ring(head, head.token) end
   if a.elder and not a.before.kept then ring(a.before, a.token) end
+  ended(s)
   guard(s, not a.place and not a.nowait)
   tell(owner.token)
   if s.tok == a.token then forget_record() end

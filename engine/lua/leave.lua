@@ -46,7 +46,10 @@ return run(function()
     owner, second = pick(s, walk(), nil, gone)
     ring(owner, owner and owner.token)
   end
-  if free then ring(second, second and second.token) end
+  if free then
+    ring(second, second and second.token)
+    ended(s)
+  end
   guard(s, false)
   tell(free and owner and owner.token)
   if clear then s.lapsed = false end

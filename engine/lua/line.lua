@@ -9,7 +9,8 @@
 --       4 fence    hash n: last fencing number; tok, att, st: who was granted (st h), handed (p: not
 --                  yet claimed, f: to a KeySmith waiter) the lock and by which place; own: how and
 --                  by whom it was asked for, "s" (SESSION) or "l" (lease), address and name of the
---                  client; x: suspect instances as <instance>@<ms>
+--                  client; x: suspect instances as <instance>@<ms>; w: instances where KS.WAIT
+--                  callers wait for the end of the hold
 -- ARGV  1 now in ms (empty: Redis's clock; tests set it)   2 database   3 asking instance
 --       4 name   5 locknotif channel   6 ks-lock-ttl in ms (lease of KeySmith's waiters)
 --
@@ -31,7 +32,8 @@ local CHUNK, CHUNKS = 4, 64 -- waiters read at first, and at most, at once: most
 local REBUILD = 16 -- leaving waiters from which on copying the line beats one LREM each
 local MAXFENCE = 9007199254740992 -- doubles count by ones below it
 
-local rings = {} -- seq of waiters of the asking instance, rung by the reply itself; 0: watch the claim
+local rings = {} -- seq of waiters of the asking instance, rung by the reply itself; 0: watch the claim;
+                 -- -1: the KS.WAIT callers
 local bells = {} -- {channel, payload} for other instances
 local drops = {} -- tokens that leave the line
 local marks = {} -- {token, place with a mark}
@@ -68,10 +70,11 @@ end
 -- read returns owner (false: free), record (n, tok, att, st, own), suspects, clock. lapsed: the lock
 -- was handed to tok, who did not claim it in time. session: it is held for as long as a connection.
 local function read()
-  local f = call('HMGET', FENCE, 'n', 'tok', 'att', 'st', 'x', 'own')
+  local f = call('HMGET', FENCE, 'n', 'tok', 'att', 'st', 'x', 'own', 'w')
   local s = { owner = call('GET', LOCK), n = tonumber(f[1] or '0'), tok = f[2], att = f[3], st = f[4] }
   s.own = s.st == 'h' and s.tok == s.owner and f[6] or ''
   s.session = string.sub(s.own, 1, 1) == 's'
+  s.watching = f[7]
   if not s.n then refuse({ err = 'ERR the fence of this lock is not a number' }) end
   s.by = parse(s.att or '')
   s.suspects = {}
@@ -162,6 +165,17 @@ local function ring(p, token)
   else
     bells[#bells + 1] = { 'ks/inbox:' .. p.instance,
       'r ' .. DB .. ' ' .. p.seq .. ' ' .. #token .. ' ' .. token .. NAME }
+  end
+end
+
+-- ended rings the KS.WAIT callers: the hold they wait for ends.
+local function ended(s)
+  for instance in string.gmatch(s.watching or '', '%w+') do
+    if instance == INSTANCE then
+      rings[#rings + 1] = '-1'
+    else
+      bells[#bells + 1] = { 'ks/inbox:' .. instance, 'w ' .. DB .. ' ' .. #NAME .. ' 0 ' .. NAME }
+    end
   end
 end
 
@@ -285,6 +299,7 @@ local function pass_on(s, p)
     call('DEL', LOCK)
     forget_record()
   end
+  if s.watching then call('HDEL', FENCE, 'w') end
   restore(s)
   refresh()
 end

@@ -17,6 +17,7 @@ return run(function()
   local fence = since(s) -- a stranger's promise has none of its own
   local mine = announce(instances, 'e ' .. DB .. ' ' .. #NAME .. ' ' .. fence .. ' ' .. NAME .. message)
   dismiss(s)
+  ended(s)
 
   guard(s, true)
   tell(owner and owner.token)

@@ -20,6 +20,7 @@ return run(function()
   local mine = announce(instances,
     'v ' .. DB .. ' ' .. #NAME .. ' ' .. (brief and '1' or '0') .. ' ' .. NAME .. (brief and value or ''))
   dismiss(s)
+  ended(s)
 
   guard(s, true)
   tell(owner and owner.token)
