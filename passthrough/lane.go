@@ -40,6 +40,8 @@ type Lane struct {
 	state  State
 	pubsub bool // a subscription command was sent at some time
 	reset  bool // a RESET was replied to
+	turned bool // a reply that changes the protocol is being delivered
+	hushed bool // the owner's replies are off, and on for a command of ours only
 	calm   bool // nothing is in flight, and Redis says nothing unasked
 	unruly bool // Redis may say something unasked, see Batch.Restless
 	segs   []segment
@@ -50,7 +52,6 @@ type Lane struct {
 	done    chan struct{} // closed when Run has read its last
 	onPipe  func(reason string)
 	onReset func()
-	resp    atomic.Int32 // protocol version of the replies delivered so far
 }
 
 // segment is a piece of the bytes read that goes to one sink.
@@ -68,7 +69,6 @@ func NewLane(conn net.Conn, owner Sink, onPipe func(reason string)) *Lane {
 	l := &Lane{conn: conn, out: NewWriter(conn), owner: owner, onPipe: onPipe}
 	l.piped, l.done = make(chan struct{}), make(chan struct{})
 	l.state.RESP = 2
-	l.resp.Store(2)
 	return l
 }
 
@@ -77,10 +77,14 @@ func NewLane(conn net.Conn, owner Sink, onPipe func(reason string)) *Lane {
 func (l *Lane) OnReset(f func()) { l.onReset = f }
 
 // PushesRESP3 reports whether a push in RESP3 may be written to the owner now: it
-// speaks RESP3 after the replies that were delivered so far, and after those that
-// are being delivered. Who asks must keep replies from being delivered meanwhile.
+// is known to speak RESP3 after the replies that were delivered so far, and after
+// those that are being delivered, and has not switched replies off. The answer is
+// good for as long as who asks keeps replies from being delivered.
 func (l *Lane) PushesRESP3() bool {
-	return l.resp.Load() == 3 && !l.Opaque() && l.State().RESP == 3
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.state
+	return s.RESP == 3 && !s.Unsure && !s.Off && !l.turned && !l.hushed && !l.Opaque()
 }
 
 // Send writes p, which holds the requests of b, and books their replies for
@@ -195,12 +199,13 @@ func (l *Lane) feed(p []byte) {
 		return
 	}
 	l.mu.Lock()
+	resp := l.state.RESP
 	reason := l.split(p)
 	// A server that closes without having read requests in flight, or what
 	// follows a protocol error, resets the connection.
 	l.calm = reason == "" && !l.begun && !l.unruly && l.owed.head() == nil && l.frames.top != '-'
-	reset, resp := l.reset, int32(l.state.RESP)
-	l.reset = false
+	reset, turned := l.reset, l.state.RESP != resp
+	l.reset, l.turned = false, turned
 	l.mu.Unlock()
 	if reason != "" {
 		l.Pipe(reason)
@@ -212,8 +217,10 @@ func (l *Lane) feed(p []byte) {
 		l.deliver(p, l.segs[i])
 		l.segs[i].sink = nil
 	}
-	if resp != l.resp.Load() {
-		l.resp.Store(resp)
+	if turned {
+		l.mu.Lock()
+		l.turned = false
+		l.mu.Unlock()
 	}
 }
 

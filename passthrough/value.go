@@ -168,16 +168,27 @@ func (l *Lane) Do(args ...any) (any, error) {
 }
 
 // SwitchReplies sends CLIENT REPLY ON, and waits for its reply, or OFF, which
-// has none. The lane's owner must have no request in flight.
+// has none. The lane's owner must have no request in flight. Where it has
+// replies off they stay so as far as PushesRESP3 is concerned.
 func (l *Lane) SwitchReplies(on bool) error {
 	c := &call{done: make(chan struct{})}
 	var b Batch
 	if !on {
+		defer l.hush(false)
 		b.add(ReplyOff, 0)
 		return l.Send(c, AppendCommand(nil, "CLIENT", "REPLY", "OFF"), &b)
 	}
+	l.hush(true)
 	b.add(ReplyOn, 0)
 	return l.call(c, AppendCommand(nil, "CLIENT", "REPLY", "ON"), &b)
+}
+
+// hush notes that replies will be on though the owner has them off, or that this
+// is over.
+func (l *Lane) hush(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hushed = on && l.state.Off
 }
 
 // call sends p, the one request of b, and waits until c has its reply.

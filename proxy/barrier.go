@@ -177,6 +177,10 @@ func (s *session) orphaned() bool {
 func (s *session) handle(ctx context.Context, args [][]byte) []byte {
 	s.running.Lock()
 	defer s.running.Unlock()
+	if s.over {
+		return nil // and nothing is written, see orphaned
+	}
+	s.ran.Store(true)
 	p := s.keepAlive()
 	defer p.end()
 	return s.srv.cfg.Handler.Run(ctx, s, args, nil)

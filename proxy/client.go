@@ -18,11 +18,12 @@ type clientInfo struct {
 }
 
 // parseClientInfo reads a reply of CLIENT INFO; what it does not say is zero, or
-// what a connection begins with.
+// what a connection begins with. Only a space ends a field, as no name of a
+// client or user may hold one, but for instance U+00A0.
 func parseClientInfo(reply any) clientInfo {
 	text, _ := reply.(string)
 	info := clientInfo{resp: 2}
-	for field := range strings.FieldsSeq(text) {
+	for field := range strings.SplitSeq(strings.TrimRight(text, "\r\n"), " ") {
 		switch key, value, _ := strings.Cut(field, "="); key {
 		case "id":
 			info.id, _ = strconv.ParseInt(value, 10, 64)
@@ -40,7 +41,9 @@ func parseClientInfo(reply any) clientInfo {
 }
 
 // Peer says who the client is. Redis is asked once, and again after the client may
-// have taken another name.
+// have taken another name: nothing is in flight while a command of ours runs, so
+// that such a request was sent is enough to know. A refusal is an answer, too, but
+// for the one that ends with authentication.
 func (s *session) Peer(ctx context.Context) (engine.Peer, error) {
 	if s.peer != nil {
 		return *s.peer, nil
@@ -51,8 +54,11 @@ func (s *session) Peer(ctx context.Context) (engine.Peer, error) {
 		return engine.Peer{}, err
 	}
 	info := parseClientInfo(v)
-	s.peer = &engine.Peer{Addr: s.clientAddr(), Name: info.name, ID: info.id, Upstream: info.addr}
-	return *s.peer, nil
+	peer := engine.Peer{Addr: s.clientAddr(), Name: info.name, ID: info.id, Upstream: info.addr}
+	if !strings.HasPrefix(string(refused), "NOAUTH") {
+		s.peer = &peer
+	}
+	return peer, nil
 }
 
 // clientAddr is the address of the client, or the path of the Unix socket it uses.

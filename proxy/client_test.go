@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/keysmith-proxy/keysmith-proxy/commands"
@@ -25,6 +26,7 @@ func TestSessionKnowsItsClient(t *testing.T) {
 
 	for _, rename := range []string{
 		resp("client", "SetName", "x"), "CLIENT SETNAME x\r\n", resp("HELLO", "2", "SETNAME", "x"), "RESET\r\n",
+		resp("CLIENT", "SETNAME", strings.Repeat("x", 200)),
 	} {
 		client.send(rename + "KS.WHO\r\n")
 		redis.expect(rename)
@@ -45,6 +47,68 @@ func TestClientThatRedisDoesNotTellOfHasNoName(t *testing.T) {
 	client.expect("+true \"\" 0  <nil>\r\n")
 	client.send("KS.WHO\r\n") // not asked again
 	client.expect("+true \"\" 0  <nil>\r\n")
+}
+
+func TestRenamingThatIsNotAnsweredItselfIsSeen(t *testing.T) {
+	for sent, replies := range map[string]string{
+		"MULTI\r\nCLIENT SETNAME x\r\nEXEC\r\n":     "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n",
+		"CLIENT REPLY SKIP\r\nCLIENT SETNAME x\r\n": "",
+	} {
+		r := start(t)
+		client, redis := r.pair()
+		client.send("KS.WHO\r\n")
+		redis.expect(infoCommand)
+		redis.send(introduced("17", "before"))
+		client.expect("+true \"before\" 17 10.0.0.9:999 <nil>\r\n")
+		client.send(sent + "KS.WHO\r\n")
+		redis.expect(sent)
+		redis.send(replies)
+		client.expect(replies)
+		redis.expect(infoCommand)
+		redis.send(introduced("17", "x"))
+		client.expect("+true \"x\" 17 10.0.0.9:999 <nil>\r\n")
+	}
+}
+
+func TestClientInfoIsReadExactly(t *testing.T) {
+	for text, want := range map[string]clientInfo{
+		"":                            {resp: 2},
+		"id=7 addr=1.2.3.4:5 name=\n": {id: 7, addr: "1.2.3.4:5", resp: 2},
+		"id=7 addr=[::1]:5 name=a=b db=3 resp=3\n":          {id: 7, addr: "[::1]:5", name: "a=b", db: 3, resp: 3},
+		"name=id=9 user=a\u00a0name=forged resp=3\n":        {name: "id=9", resp: 3},
+		"addr=/run/redis.sock:0 name=~!'\"\\ lib-name=\r\n": {addr: "/run/redis.sock:0", name: "~!'\"\\", resp: 2},
+	} {
+		if got := parseClientInfo(text); got != want {
+			t.Errorf("%q: got %+v; want %+v", text, got, want)
+		}
+	}
+	if got, want := parseClientInfo(nil), (clientInfo{resp: 2}); got != want {
+		t.Errorf("no reply: got %+v; want %+v", got, want)
+	}
+}
+
+func TestClientInfoInRESP3IsRead(t *testing.T) {
+	r := start(t)
+	client, redis := r.inRESP3()
+	client.send("KS.WHO\r\n")
+	redis.expect(infoCommand)
+	info := "txt:id=5 addr=10.0.0.9:999 name=x resp=3\n"
+	redis.send("=" + itoa(len(info)) + "\r\n" + info + "\r\n")
+	client.expect("+true \"x\" 5 10.0.0.9:999 <nil>\r\n")
+}
+
+// Who authenticates later is known from then on.
+func TestClientThatIsNotAuthenticatedIsAskedForAgain(t *testing.T) {
+	r := start(t)
+	client, redis := r.pair()
+	client.send("KS.WHO\r\n")
+	redis.expect(infoCommand)
+	redis.send("-NOAUTH Authentication required.\r\n")
+	client.expect("+true \"\" 0  <nil>\r\n")
+	client.send("KS.WHO\r\n")
+	redis.expect(infoCommand)
+	redis.send(introduced("17", "x"))
+	client.expect("+true \"x\" 17 10.0.0.9:999 <nil>\r\n")
 }
 
 // over waits until the handler is told that a session has ended.
@@ -68,6 +132,7 @@ func TestHandlerIsToldOfTheEndOfASession(t *testing.T) {
 		"Redis closes":              func(_, redis *peer) { redis.close() },
 		"Redis resets":              func(_, redis *peer) { redis.reset() },
 		"Redis closes, not clients": func(_, redis *peer) { redis.finish() },
+		"a command panics":          func(client, _ *peer) { client.send("KS.PANIC\r\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t)
@@ -120,6 +185,39 @@ func TestHandlerIsNotToldOfSessionsItNeverServed(t *testing.T) {
 	r.notOver()
 }
 
+// A command within MULTI is Redis's to refuse.
+func TestHandlerIsNotToldOfSessionsWhoseCommandsItDidNotRun(t *testing.T) {
+	r := start(t)
+	client, redis := r.pair()
+	client.send("MULTI\r\nKS.NOW\r\n")
+	redis.expect("MULTI\r\n")
+	redis.send("+OK\r\n")
+	client.expect("+OK\r\n")
+	redis.expect("KS.NOW\r\n")
+	client.close()
+	redis.close()
+	r.empty()
+	r.notOver()
+}
+
+// Replies that were spilled for the client may take for ever to be read.
+func TestHandlerIsToldOfTheEndThoughTheClientDoesNotRead(t *testing.T) {
+	r := start(t)
+	client, redis := r.pair()
+	reply := bulk(strings.Repeat("x", 16<<20))
+	client.send("GET k\r\n" + "KS.WAIT\r\n")
+	redis.expect("GET k\r\n")
+	redis.send(reply)
+	r.began()
+	redis.close()
+	r.endsWith(commands.ErrUpstreamLost)
+	r.over()
+	client.discard(int64(len(reply)))
+	client.close()
+	r.empty()
+	r.notOver()
+}
+
 // RESET ends what lasts as long as the session, before what was sent behind it runs.
 func TestHandlerIsToldOfAReset(t *testing.T) {
 	for _, before := range []string{"", "MULTI\r\n"} {
@@ -148,4 +246,48 @@ func TestHandlerIsToldOfAReset(t *testing.T) {
 		client.expect("-ERR no\r\n")
 		r.notOver()
 	}
+}
+
+// A client may still speak while it is given time to close; what it was granted would
+// never be taken back.
+func TestNoCommandRunsOnceTheSessionHasEnded(t *testing.T) {
+	for _, served := range []bool{true, false} {
+		r := start(t)
+		client, redis := r.pair()
+		if served {
+			r.servedTo(client)
+		}
+		redis.close()
+		client.expectFIN() // Redis's end has come through
+		if served {
+			r.over()
+		}
+		client.send("KS.NOW\r\n")
+		client.finish()
+		r.empty()
+		if n := len(r.handler.ran); n > 0 {
+			t.Errorf("served %t: %d commands ran after the end", served, n)
+		}
+		r.notOver()
+	}
+}
+
+func TestPanicOfTheHandlerAtTheEndIsNoOneElses(t *testing.T) {
+	r := start(t)
+	r.handler.endPanics.Store(true)
+	client, redis := r.pair()
+	r.servedTo(client)
+	client.send("RESET\r\n")
+	redis.expect("RESET\r\n")
+	redis.send("+RESET\r\n")
+	r.over() // of RESET, and the session ends by the panic
+	r.over()
+	r.empty()
+	r.notOver()
+	if !r.log.contains("session failed") {
+		t.Error("nothing was logged")
+	}
+	client, redis = r.pair()
+	client.send("PING\r\n")
+	redis.expect("PING\r\n")
 }

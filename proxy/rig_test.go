@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,7 +184,9 @@ type script struct {
 	released chan error            // KS.WAIT has ended; nil, or the cause
 	ended    chan commands.Session // Ended was told
 	ran      chan commands.Session // by KS.NOW
-	ahead    chan string           // Ahead was told
+	// endPanics makes Ended panic.
+	endPanics atomic.Bool
+	ahead     chan string // Ahead was told
 }
 
 func newScript() *script {
@@ -230,7 +233,12 @@ func (h *script) Ahead(_ commands.Session, args [][]byte) {
 	h.ahead <- string(bytes.Join(args, []byte(" ")))
 }
 
-func (h *script) Ended(s commands.Session) { note(h.ended, s) }
+func (h *script) Ended(s commands.Session) {
+	note(h.ended, s)
+	if h.endPanics.Load() {
+		panic("as the test asked")
+	}
+}
 
 // note sends s unless nobody has taken what was sent before.
 func note(c chan<- commands.Session, s commands.Session) {

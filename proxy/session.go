@@ -53,6 +53,8 @@ type session struct {
 	frame    sync.Mutex   // held while a frame is written to the client
 	answered atomic.Int64 // requests whose replies were written or spilled
 	running  sync.Mutex   // held while a command of ours runs
+	over     bool         // no command of ours may run any more; running is held
+	ran      atomic.Bool  // a command of ours was run
 	pushes   pushes
 	awaited  atomic.Int64 // a barrier waits for answered to reach it; -1: none
 	quiet    chan struct{}
@@ -278,19 +280,32 @@ func (s *session) collect(p []byte) (n int, next passthrough.Next) {
 // maxCommand is Redis's client-query-buffer-limit, beyond which it drops a client.
 const maxCommand = 1 << 30
 
-// relayReplies runs the lane, and passes its end on to the client.
+// relayReplies runs the lane, and passes its end on: to the client, which may take
+// its time to read, and to the running command, which may take its time to return.
 func (s *session) relayReplies(done chan<- struct{}) {
 	defer close(done)
-	defer s.laneEnded()
-	defer s.recovered()
-	err := s.lane.Run()
+	err := s.runLane()
 	if s.mid {
 		s.mid = false
 		s.frame.Unlock()
 	}
+	s.lane.Close()
 	s.cancelCommand(errUpstream)
 	s.wake()
-	s.lane.Close()
+	over := make(chan struct{})
+	go s.endCommands(over)
+	s.endReplies(err)
+	<-over
+}
+
+func (s *session) runLane() error {
+	defer s.recovered()
+	return s.lane.Run()
+}
+
+// endReplies ends the client's stream as Redis's has ended.
+func (s *session) endReplies(err error) {
+	defer s.recovered()
 	if !ended(err) && !s.ending.Load() {
 		s.reset()
 		return
@@ -299,19 +314,23 @@ func (s *session) relayReplies(done chan<- struct{}) {
 	s.setDeadline(time.Now().Add(lingerTimeout))
 }
 
-// laneEnded waits for the running command, which the end of the lane has
-// cancelled; what it was given ends with the session, too.
-func (s *session) laneEnded() {
-	s.lane.Close()
-	s.cancelCommand(errUpstream)
+// endCommands waits for the running command, which is cancelled, and lets no more
+// run: the client may still speak. What it was given for as long as the session
+// lasts is taken back.
+func (s *session) endCommands(done chan<- struct{}) {
+	defer close(done)
 	s.running.Lock()
 	defer s.running.Unlock()
+	s.over = true
 	s.commandsEnded()
 }
 
-// commandsEnded tells the handler that the session has ended, or begins anew.
+// commandsEnded tells the handler that the session has ended, or begins anew. No
+// command of ours runs meanwhile: s.running is held, or they wait for the reply to
+// a RESET.
 func (s *session) commandsEnded() {
-	if s.attended.Load() > 0 {
+	defer s.recovered()
+	if s.ran.Load() {
 		s.srv.cfg.Handler.Ended(s)
 	}
 }
