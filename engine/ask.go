@@ -65,6 +65,8 @@ type call struct {
 	own    string
 	seq    uint64
 	since  int64 // of the first answer to wait; -1: none yet
+	asks   int   // so far
+	quiet  bool  // the caller does not know yet what it has, so its loss is no news
 	keep   bool  // the place is kept for a while when the call ends: its token is the caller's
 }
 
@@ -109,6 +111,7 @@ func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, 
 	}
 	args := append(c.args[:len(c.args):len(c.args)],
 		c.req.Token, int64(c.seq), asFlag(first), c.req.Lease, asFlag(nowait), e.fence.Load(), c.own, since)
+	c.asks++
 	began := time.Now()
 	reply, err := c.script.run(ctx, c.s, c.keys, args)
 	if err != nil {
@@ -246,7 +249,7 @@ func (e *Engine) final(ctx context.Context, c *call, a answer, first bool) (bool
 		if first || ctx.Err() == nil {
 			return true, nil
 		}
-		e.holds.forget(c.line, c.req.Token)
+		e.holds.gone(c.seq)
 		e.leave(c)
 		return true, context.Cause(ctx)
 	case waits:

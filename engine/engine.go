@@ -179,6 +179,7 @@ func (e *Engine) prepare(s Session, name string) (keys, line, error) {
 	if err := e.agreement.check(); err != nil {
 		return keys{}, line{}, err
 	}
+	e.holds.awaitReleases(s)
 	return k, line{s.DB(), name}, nil
 }
 

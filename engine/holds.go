@@ -15,6 +15,7 @@ type hold struct {
 	s     Session
 
 	// Owned by holds, under its mutex.
+	quiet   bool      // its loss is no news, the caller does not know of it yet
 	trusted time.Time // when the last ask or renewal that succeeded was sent: the lease stands a TTL from then
 	next    time.Time // when to renew
 }
@@ -33,6 +34,17 @@ type lastGrant struct {
 	ends  time.Time
 }
 
+// never is when a hold of a session runs out, for lastGrant.
+const never = 100 * 365 * 24 * time.Hour
+
+// longMillis is ms as a Duration, at most never.
+func longMillis(ms int64) time.Duration {
+	if ms > never.Milliseconds() {
+		return never
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
 // lastMost is how many last grants a session keeps before those that have run out are forgotten.
 const lastMost = 1024
 
@@ -43,8 +55,9 @@ type holds struct {
 
 	mu       sync.Mutex
 	sessions map[Session]*sessionGrants
-	held     map[uint64]*hold // by seq
-	lines    map[line][]*hold // the same
+	held     map[uint64]*hold          // by seq
+	lines    map[line][]*hold          // the same
+	leaving  map[Session]chan struct{} // of sessions whose holds are being released; closed when they are
 }
 
 func newHolds(ttl time.Duration) *holds {
@@ -54,11 +67,13 @@ func newHolds(ttl time.Duration) *holds {
 		sessions: map[Session]*sessionGrants{},
 		held:     map[uint64]*hold{},
 		lines:    map[line][]*hold{},
+		leaving:  map[Session]chan struct{}{},
 	}
 }
 
-// granted books a grant; the ask was sent at the time sent. What an earlier ask of the same attempt
-// booked stays.
+// granted books a grant; the ask was sent at the time sent. Replies may be booked in another order than
+// Redis gave them, so an earlier attempt with the same token stays: its renewal will say that it is
+// superseded. Only on its own connection, where order is kept, a lease ends a hold.
 func (hs *holds) granted(c *call, sent time.Time) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -67,15 +82,19 @@ func (hs *holds) granted(c *call, sent time.Time) {
 		g = &sessionGrants{last: map[line]lastGrant{}, held: map[uint64]*hold{}}
 		hs.sessions[c.s] = g
 	}
-	g.remember(c.line, lastGrant{c.req.Token, sent.Add(millis(c.req.Lease))})
 	if !c.req.Session {
+		g.remember(c.line, lastGrant{c.req.Token, sent.Add(longMillis(c.req.Lease))})
+		for _, h := range slices.Clone(hs.lines[c.line]) {
+			if h.s == c.s && h.token == c.req.Token {
+				hs.drop(h)
+			}
+		}
 		return
 	}
-	h := &hold{line: c.line, token: c.req.Token, seq: c.seq, s: c.s, trusted: sent, next: sent.Add(hs.ttl / 3)}
-	for _, older := range slices.Clone(hs.lines[c.line]) { // the same token asked again: the later attempt counts
-		if older.token == h.token {
-			hs.drop(older)
-		}
+	g.remember(c.line, lastGrant{c.req.Token, sent.Add(never)})
+	h := &hold{
+		line: c.line, token: c.req.Token, seq: c.seq, s: c.s,
+		quiet: c.quiet, trusted: sent, next: sent.Add(hs.ttl / 3),
 	}
 	hs.keep(g, h)
 }
@@ -122,6 +141,27 @@ func (hs *holds) drop(h *hold) {
 	}
 }
 
+// leased turns the hold of c into a lease that ends then.
+func (hs *holds) leased(c *call, ends time.Time) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if h := hs.held[c.seq]; h != nil {
+		hs.drop(h)
+	}
+	if g := hs.sessions[c.s]; g != nil {
+		g.remember(c.line, lastGrant{c.req.Token, ends})
+	}
+}
+
+// loud: the caller knows what c has, so it is told when that is lost.
+func (hs *holds) loud(c *call) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if h := hs.held[c.seq]; h != nil {
+		h.quiet = false
+	}
+}
+
 // lastToken is the token of the session's last grant of a name.
 func (hs *holds) lastToken(s Session, l line) (string, bool) {
 	hs.mu.Lock()
@@ -137,20 +177,23 @@ func (hs *holds) lastToken(s Session, l line) (string, bool) {
 func (hs *holds) extended(s Session, l line, token string, ends time.Time) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	if g := hs.sessions[s]; g != nil && g.last[l].token == token {
+	holds := slices.ContainsFunc(hs.lines[l], func(h *hold) bool { return h.token == token })
+	if g := hs.sessions[s]; g != nil && g.last[l].token == token && !holds {
 		g.last[l] = lastGrant{token, ends}
 	}
 }
 
 // ending is told before a token's hold is given up by a command of session s, so that no renewal under way
-// takes it for lost. The returned function puts back what it took away, for a command that failed.
-func (hs *holds) ending(s Session, l line, token string) (undo func()) {
+// takes it for lost. The returned function puts back what it took away, for a command that did not end it;
+// it returns the holds of sessions that ended meanwhile, which are still to be released.
+func (hs *holds) ending(s Session, l line, token string) (undo func() []*hold) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	var ended []*hold
+	var owners []*sessionGrants
 	for _, h := range slices.Clone(hs.lines[l]) {
 		if h.token == token {
-			ended = append(ended, h)
+			ended, owners = append(ended, h), append(owners, hs.sessions[h.s])
 			hs.drop(h)
 		}
 	}
@@ -160,24 +203,22 @@ func (hs *holds) ending(s Session, l line, token string) (undo func()) {
 		last = g.last[l]
 		delete(g.last, l)
 	}
-	return func() { hs.restore(s, l, last, ended) }
-}
-
-func (hs *holds) restore(s Session, l line, last lastGrant, ended []*hold) {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	if g := hs.sessions[s]; g != nil && last.token != "" {
-		g.last[l] = last
-	}
-	for _, h := range ended {
-		if g := hs.sessions[h.s]; g != nil {
-			hs.keep(g, h)
+	return func() (orphans []*hold) {
+		hs.mu.Lock()
+		defer hs.mu.Unlock()
+		if last.token != "" && hs.sessions[s] == g {
+			g.last[l] = last
 		}
+		for i, h := range ended {
+			if hs.sessions[h.s] == owners[i] {
+				hs.keep(owners[i], h)
+			} else {
+				orphans = append(orphans, h)
+			}
+		}
+		return orphans
 	}
 }
-
-// forget drops what was booked for a token.
-func (hs *holds) forget(l line, token string) { hs.ending(nil, l, token) }
 
 // gone drops the hold of an attempt: another proxy ended it by its token.
 func (hs *holds) gone(seq uint64) {
@@ -215,11 +256,78 @@ func (hs *holds) end(s Session) []*hold {
 }
 
 // Ended releases what was granted to s for as long as it lasts: its connection is closed, or was RESET. No
-// call of s may be under way; after a RESET more may follow. It does not block: the releases are sent by
-// the leaver.
+// call of s may be under way; after a RESET more may follow, and wait for the releases. It does not block:
+// they are sent by the leaver.
 func (e *Engine) Ended(s Session) {
 	e.ForgetAhead(s)
-	for _, h := range e.holds.end(s) {
-		e.leaver.add(h.line, h.departure())
+	ended := e.holds.end(s)
+	if len(ended) == 0 {
+		return
+	}
+	released := e.holds.leaves(s)
+	gone := make([]<-chan struct{}, len(ended))
+	for i, h := range ended {
+		gone[i] = e.leaver.add(h.line, h.departure())
+	}
+	forget := func() {
+		e.awaitAll(gone)
+		e.holds.left(s, released)
+	}
+	if !e.spawn(forget) {
+		e.holds.left(s, released)
+	}
+}
+
+// leaves notes that what s held is being released.
+func (hs *holds) leaves(s Session) chan struct{} {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	released := make(chan struct{})
+	hs.leaving[s] = released
+	return released
+}
+
+func (hs *holds) left(s Session, released chan struct{}) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	close(released)
+	if hs.leaving[s] == released {
+		delete(hs.leaving, s)
+	}
+}
+
+// awaitReleases waits until what s held before it was RESET is released, or leavePatience has passed: its
+// commands act in order.
+func (hs *holds) awaitReleases(s Session) {
+	hs.mu.Lock()
+	released := hs.leaving[s]
+	hs.mu.Unlock()
+	if released != nil {
+		<-released
+	}
+}
+
+// awaitAll waits for departures, leavePatience at most.
+func (e *Engine) awaitAll(gone []<-chan struct{}) {
+	patience := time.NewTimer(leavePatience)
+	defer patience.Stop()
+	for _, done := range gone {
+		select {
+		case <-done:
+		case <-patience.C:
+			return
+		case <-e.run.Done():
+			return
+		}
+	}
+}
+
+// ending is holds.ending for a command of s. undo also releases what lost its session meanwhile.
+func (e *Engine) ending(s Session, l line, token string) (undo func()) {
+	back := e.holds.ending(s, l, token)
+	return func() {
+		for _, h := range back() {
+			e.leaver.add(h.line, h.departure())
+		}
 	}
 }

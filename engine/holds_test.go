@@ -515,3 +515,113 @@ func TestARenewalThatRedisPutsOffIsTriedAgain(t *testing.T) {
 		t.Errorf("told %q", <-s.pushed)
 	}
 }
+
+func TestAnAnswerThatHasNoPromiseLeavesTheSessionLockAlone(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name, Session: true})
+		if ok, err := e.Resolve(t.Context(), s, Resolution{Name: name, Token: held.Token, Value: "v"}); ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if ok, err := e.Reject(t.Context(), s, Rejection{Name: name, Token: held.Token}); ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		onlyHold(t, e)
+		mustUnlock(t, e, s, name, "")
+	})
+}
+
+func TestALossIsToldThoughAnUnlockNoticedItFirst(t *testing.T) {
+	b := onMiniredis(t)
+	e := b.engine(brief)
+	s := b.session(0)
+	s.pushed = make(chan []string, 10)
+	held := mustLock(t, e, s, Request{Name: name, Session: true})
+	b.do("DEL", lockKey)
+	if ok, err := e.Unlock(t.Context(), b.session(0), name, held.Token); ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if got := wait(t, s.pushed); got[2] != held.Token {
+		t.Errorf("pushed %q", got)
+	}
+}
+
+// The later of two calls with one token may be booked first.
+func TestALockIsRenewedThoughItsGrantWasBookedBeforeTheEarlierOne(t *testing.T) {
+	b := onRedis(t)
+	e := b.engine(brief)
+	s, again := b.session(0), b.session(0)
+	held := mustLock(t, e, s, Request{Name: name, Token: "mine", Session: true})
+	if second := mustLock(t, e, again, Request{Name: name, Token: "mine", Session: true}); second != held {
+		t.Fatalf("%+v, then %+v", held, second)
+	}
+	e.holds.granted(&call{line: line{0, name}, s: s, seq: 1, req: Request{Token: "mine", Session: true}}, time.Now())
+	if _, err := e.Lock(t.Context(), b.session(0), Request{Name: name, Wait: 1000}); !errors.Is(err, ErrNotGranted) {
+		t.Errorf("another got it: %v", err)
+	}
+	e.Ended(s)
+	mustUnlock(t, e, again, name, "")
+}
+
+func TestAnUnlockThatFailsAfterTheOwnersEndReleasesAllTheSame(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name, Session: true})
+		undo := e.ending(b.session(0), line{0, name}, held.Token) // an unlock is under way
+		e.Ended(s)
+		mustLock(t, e, s, Request{Name: "another"}) // as after a RESET
+		undo()
+		b.eventually("it is released", func() bool { return b.do("EXISTS", lockKey) == int64(0) })
+		if n := len(e.holds.held); n != 0 {
+			t.Errorf("%d holds are back", n)
+		}
+	})
+}
+
+func TestWhatFollowsAResetFindsTheLocksReleased(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		for range 20 {
+			mustLock(t, e, s, Request{Name: name, Session: true})
+			e.Ended(s) // RESET
+			if _, err := e.Lock(t.Context(), s, Request{Name: name, NoWait: true}); err != nil {
+				t.Fatal(err)
+			}
+			mustUnlock(t, e, s, name, "")
+		}
+		b.eventually("nothing is known of it", func() bool {
+			e.holds.mu.Lock()
+			defer e.holds.mu.Unlock()
+			return len(e.holds.leaving) == 0
+		})
+	})
+}
+
+func TestASessionLockThatBecameALeaseIsWaitedFor(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		mustLock(t, e, s, Request{Name: name, Token: "mine", Session: true})
+		mustLock(t, e, s, Request{Name: name, Token: "mine", Lease: 200})
+		mustLock(t, e, s, Request{Name: name})
+	})
+}
+
+func TestTheTokenOfASessionLockIsNotForgotten(t *testing.T) {
+	hs := newHolds(time.Millisecond)
+	s := &scriptedSession{}
+	long := time.Now().Add(-time.Hour)
+	hs.granted(&call{line: line{0, "held"}, s: s, seq: 1, req: Request{Token: "t", Session: true, Lease: 1}}, long)
+	hs.granted(&call{line: line{0, "long"}, s: s, seq: 2, req: Request{Token: "u", Lease: 1 << 53}}, long)
+	for i := range 3 * lastMost {
+		hs.granted(&call{line: line{0, fmt.Sprint(i)}, s: s, req: Request{Token: "x", Lease: 1}}, long)
+	}
+	for name, token := range map[string]string{"held": "t", "long": "u"} {
+		if got, _ := hs.lastToken(s, line{0, name}); got != token {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

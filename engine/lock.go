@@ -67,7 +67,7 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 			return false, nil
 		}
 	}
-	undo := e.holds.ending(s, at, token)
+	undo := e.ending(s, at, token)
 	reply, err := releaseScript.run(ctx, s, k.ofLine(), append(e.common(at, k), token))
 	if err != nil {
 		undo()
@@ -77,6 +77,9 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 	f := fieldsOf(reply)
 	released := f.number() == 1
 	e.ringLocal(at, f.seqs())
+	if !released {
+		undo()
+	}
 	return released, f.err
 }
 
@@ -96,7 +99,7 @@ func (e *Engine) Extend(ctx context.Context, s Session, name, token string, leas
 	holds := f.number() == 1
 	e.ringLocal(at, f.seqs())
 	if holds {
-		e.holds.extended(s, at, token, time.Now().Add(millis(lease)))
+		e.holds.extended(s, at, token, time.Now().Add(longMillis(lease)))
 	}
 	return holds, f.err
 }

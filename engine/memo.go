@@ -99,7 +99,7 @@ func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, er
 	}
 	args := append(e.common(at, k), r.Token, r.Value, ttl, k.notif, notifMost, briefTTL, briefMost)
 	before := e.waiters.memoCallers(at)
-	undo := e.holds.ending(s, at, r.Token)
+	undo := e.ending(s, at, r.Token)
 	reply, err := resolveScript.run(ctx, s, k.ofMemo(), args)
 	if err != nil {
 		undo()
@@ -111,6 +111,9 @@ func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, er
 	e.ringLocal(at, f.seqs())
 	if f.number() == 1 {
 		e.resolvedHere(at, before, r.Value)
+	}
+	if !stored {
+		undo()
 	}
 	return stored, f.err
 }
@@ -136,7 +139,7 @@ func (e *Engine) Reject(ctx context.Context, s Session, r Rejection) (bool, erro
 	if r.TTL > 0 {
 		ttl = fmt.Sprint(r.TTL)
 	}
-	undo := e.holds.ending(s, at, r.Token)
+	undo := e.ending(s, at, r.Token)
 	reply, err := rejectScript.run(ctx, s, k.ofMemo(), append(e.common(at, k), r.Token, r.Message, ttl, rejectOnce))
 	if err != nil {
 		undo()
@@ -149,6 +152,9 @@ func (e *Engine) Reject(ctx context.Context, s Session, r Rejection) (bool, erro
 	mine, fence := f.number() == 1, f.number()
 	if mine {
 		e.rejected(at, fence, r.Message)
+	}
+	if !done {
+		undo()
 	}
 	return done, f.err
 }

@@ -39,6 +39,8 @@ var (
 	statusLua string
 	//go:embed lua/observe.lua
 	observeLua string
+	//go:embed lua/confirm.lua
+	confirmLua string
 	//go:embed lua/value.lua
 	valueLua string
 	//go:embed lua/agree.lua
@@ -56,6 +58,7 @@ var (
 	renewScript   = newScript("renew", lineLua, renewLua)
 	statusScript  = newScript("status", lineLua, statusLua)
 	observeScript = newScript("observe", lineLua, observeLua)
+	confirmScript = newScript("confirm", lineLua, confirmLua)
 	valueScript   = newScript("value", valueLua)
 	agreeScript   = newScript("agree", agreeLua)
 )

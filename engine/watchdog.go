@@ -71,11 +71,13 @@ func (d *watchdog) round(ctx context.Context) {
 		}
 	}
 	hs.mu.Unlock()
+	renewing, cancel := context.WithTimeout(ctx, hs.ttl/6) // all of them: a stall may not cost a while for each
 	for len(due) > 0 {
 		n := min(len(due), renewMost)
-		d.renew(ctx, due[:n])
+		d.renew(renewing, due[:n])
 		due = due[n:]
 	}
+	cancel()
 	d.expire(ctx)
 	d.publish(ctx)
 }
@@ -89,9 +91,6 @@ const (
 
 // renew runs one renew script for each, in one pipeline.
 func (d *watchdog) renew(ctx context.Context, due []*hold) {
-	hs := d.e.holds
-	ctx, cancel := context.WithTimeout(ctx, hs.ttl/6)
-	defer cancel()
 	calls := make([]scriptCall, len(due))
 	for i, h := range due {
 		k, _ := keysOf(h.name, d.e.cfg.TagSplit) // was valid when it was asked
@@ -124,8 +123,9 @@ func (d *watchdog) settle(ctx context.Context, h *hold, said int64, sent time.Ti
 			h.next = time.Now().Add(hs.ttl / 12)
 		}
 	}
+	quiet := h.quiet
 	hs.mu.Unlock()
-	if current && said == renewLost {
+	if current && said == renewLost && !quiet {
 		d.tell(ctx, h)
 	}
 }
@@ -144,7 +144,9 @@ func (d *watchdog) expire(ctx context.Context) {
 	hs.mu.Unlock()
 	for _, h := range ended {
 		d.e.leaver.add(h.line, h.departure()) // if it stands after all
-		d.tell(ctx, h)
+		if !h.quiet {
+			d.tell(ctx, h)
+		}
 	}
 }
 

@@ -2,7 +2,8 @@
 -- back. Runs on the proxy's own connection (leave.lua).
 --
 -- ARGV  7 token   8 seq of the attempt   9 lease in ms
--- Returns 1: renewed; 0: the lock is lost; 2: a later call with the same token has it.
+-- Returns 1: renewed; 0: the lock is lost; 2: a later call with the same token has it, or it has a lease
+-- by now.
 -- Atomic: a lock that has changed hands must not be renewed for its former owner.
 
 return run(function()
@@ -10,7 +11,7 @@ return run(function()
   local token, lease = ARGV[7], tonumber(ARGV[9])
   local s = read()
   if s.owner ~= token then return 0 end
-  if s.tok == token and s.by.attempt ~= INSTANCE .. ':' .. ARGV[8] then return 2 end
+  if s.tok == token and (s.by.attempt ~= INSTANCE .. ':' .. ARGV[8] or not s.session) then return 2 end
   if call('PTTL', LOCK) < lease then call('PEXPIRE', LOCK, int(lease)) end
   call('PEXPIRE', FENCE, int(lease + DAY))
   return 1
