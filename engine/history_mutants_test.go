@@ -21,8 +21,8 @@ var mutants = []mutant{
 	{"a leave that ignores whose grant it is", nil, "s.st ~= 'f' and s.by.attempt == attempt then", "s.st ~= 'f' then", byHistories},
 	{"a leave that ignores whose place it is", nil, "p.attempt == attempt and not p.kept and", "not p.kept and", byHistories},
 	{
-		"a renewal that ignores whose grant it is", nil,
-		"if s.tok == token and s.by.attempt ~= INSTANCE .. ':' .. ARGV[8] then return 2 end", "", byHistories,
+		"a renewal that ignores whose grant it is", renewScript,
+		"s.by.attempt ~= INSTANCE .. ':' .. ARGV[8]", "false", byHistories,
 	},
 	{"re-asks that take over", nil, "if a.elder and not a.first then", "if false then", byHistories},
 	{
