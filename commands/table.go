@@ -42,6 +42,16 @@ func commands() []command {
 			(*Table).extend,
 		},
 		{
+			"ks.mlock", -3, "KS.MLOCK numkeys name [name ...] [PX ms | EX s | SESSION] [WAIT ms | NOWAIT] [TOKEN token]",
+			"Take all these locks with one token, or none: token and a fence for each, or nil. Units and options as in KS.LOCK (milliseconds, seconds).",
+			(*Table).mlock,
+		},
+		{
+			"ks.munlock", -4, "KS.MUNLOCK numkeys name [name ...] token",
+			"Give back these locks: how many of them the token held.",
+			(*Table).munlock,
+		},
+		{
 			"ks.wait", 3, "KS.WAIT name ms",
 			"Wait until the hold that stands now has ended, without standing in line: 1, or 0 when so many milliseconds passed first. 0: as long as it takes.",
 			(*Table).wait,
@@ -131,14 +141,20 @@ func appendArity(dst []byte, name string) []byte {
 // Ahead is told of a command that the client has sent behind the one that runs: an unlock behind a wait for
 // the very lock would never be reached.
 func (t *Table) Ahead(s Session, args [][]byte) {
-	if len(args) < 2 || len(args) > 3 || !is(args[0], "KS.UNLOCK") {
-		return
+	switch {
+	case len(args) == 2 && is(args[0], "KS.UNLOCK"):
+		t.engine.UnlockAhead(s, string(args[1]), "")
+	case len(args) == 3 && is(args[0], "KS.UNLOCK"):
+		t.engine.UnlockAhead(s, string(args[1]), string(args[2]))
+	case len(args) >= 4 && is(args[0], "KS.MUNLOCK"):
+		names, rest, p := parseNames(args[1:])
+		if p != noProblem || len(rest) != 1 {
+			return
+		}
+		for _, name := range names {
+			t.engine.UnlockAhead(s, name, string(rest[0]))
+		}
 	}
-	token := ""
-	if len(args) == 3 {
-		token = string(args[2])
-	}
-	t.engine.UnlockAhead(s, string(args[1]), token)
 }
 
 // Ended is told when the connection of s has closed, or was RESET: what was granted to it for as long as it
