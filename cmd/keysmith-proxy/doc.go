@@ -13,4 +13,7 @@
 // table, and what can only be judged as a whole is judged at the end (check.go).
 // Whatever is wrong is reported with its place and with what would be right, and
 // never with the value of a directive that may carry a password.
+//
+// keysmith-proxy lock (lock*.go) shares nothing with the rest: it is a client of a
+// running proxy. lock.go is its life, from the command line to the exit status.
 package main

@@ -46,6 +46,7 @@ func moduleVersion(path string) string {
 const usage = `Usage: keysmith-proxy [redis.conf] [--directive value ...]
        keysmith-proxy - [--directive value ...]     (configuration from standard input)
        keysmith-proxy ... --check-config            (0: all right, 1: not, and why)
+       keysmith-proxy lock [options] name -- command ...  (flock(1) for many machines; lock --help)
        keysmith-proxy --help | --version
 
 A Redis proxy with distributed locks (KS.LOCK) and memo locks (KS.MEMO). Clients

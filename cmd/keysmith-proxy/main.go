@@ -11,6 +11,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "lock" { // first: what is ignored here is in its command, too
+		os.Exit(lockCommand(os.Args[2:], os.Stdout, os.Stderr))
+	}
 	// As Redis: a terminal that goes away, or a reader of the log, ends nothing.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	os.Exit(run(untilSignalled(), os.Args[1:], os.Stdout, os.Stderr))
