@@ -396,6 +396,8 @@ func (h *history) renew(o op) error {
 	h.note("renew %v: %v, from %d to %d", c, reply, before.left, h.now.left)
 	want := renewed
 	switch {
+	case before.owner != c.token && h.st.b.do("HGET", h.st.keys.fence, "end") == fmt.Sprintf("%s:%d", c.instance, c.seq):
+		want = renewEnded
 	case before.owner != c.token:
 		want = renewLost
 	case h.holder == c || h.unrecorded:

@@ -22,7 +22,7 @@ var mutants = []mutant{
 	{"a leave that ignores whose place it is", nil, "p.attempt == attempt and not p.kept and", "not p.kept and", byHistories},
 	{
 		"a renewal that ignores whose grant it is", renewScript,
-		"s.by.attempt ~= INSTANCE .. ':' .. ARGV[8]", "false", byHistories,
+		"s.by.attempt ~= attempt", "false", byHistories,
 	},
 	{"re-asks that take over", nil, "if a.elder and not a.first then", "if false then", byHistories},
 	{
@@ -37,7 +37,7 @@ var mutants = []mutant{
 	{"an extension of a connection's lock", nil, "if s.session then return { 1, rings } end", "", byHistories},
 	{"a renewal that shortens", nil, "if call('PTTL', LOCK) < lease then", "if true then", byHistories},
 	{
-		"a renewal that brings back", nil, "if s.owner ~= token then return 0 end",
+		"a renewal that brings back", nil, "if s.owner ~= token then return call('HGET', FENCE, 'end') == attempt and 3 or 0 end",
 		"if s.owner and s.owner ~= token then return 0 end call('SET', LOCK, token, 'PX', ARGV[9], 'NX')", byHistories,
 	},
 
@@ -72,7 +72,10 @@ var mutants = []mutant{
 	{"the new owner is not rung", releaseScript, "ring(owner, owner and owner.token)", "", byScenarios},
 	{"the new first in line is not rung", releaseScript, "ring(head, head and head.token)", "", byScenarios},
 	{"a shorter lease is not told", extendScript, "ring(head, head and head.token)", "", byScenarios},
-	{"KeySmith's processes are not told", nil, "if owner then call('PUBLISH', LOCKNOTIF, owner) end", "", byScenarios},
+	{"KeySmith's processes are not told", nil, "if owner then out[1] = { LOCKNOTIF, owner } end", "", byScenarios},
+	{"callers of KS.WAIT are not told", nil, "for instance in string.gmatch(s.watching or '', '%w+') do", "for instance in string.gmatch('', '%w+') do", byScenarios},
+	{"the end by its token is not written down", nil, "call('HSET', FENCE, 'end', s.by.attempt)", "call('HDEL', FENCE, 'end')", byScenarios},
+	{"telling some before another is refused", nil, "if redis.acl_check_cmd then\n    for _, message", "if false then\n    for _, message", byChannels},
 	{
 		"writing before telling", releaseScript, "tell(owner and owner.token)\n  pass_on(s, owner)",
 		"pass_on(s, owner)\n  tell(owner and owner.token)", byChannels,
@@ -96,7 +99,7 @@ var mutants = []mutant{
 	{"a line that nobody clears away", nil, "call('PEXPIRE', QUEUE, QUEUETTL)", "", byHistories},
 	{"a fence that nobody clears away", nil, "  call('PEXPIRE', FENCE, int(lease + DAY))\nend", "end", byHistories},
 	{"who finds the value keeps his place", nil, "\n  served(s)\n", "\n", byHistories},
-	{"notif peers are not told", resolveScript, "call('PUBLISH', ARGV[10], value)", "", byScenarios},
+	{"notif peers are not told", resolveScript, "{ ARGV[10], value }", "nil", byScenarios},
 }
 
 // everyScript is what mutants are looked for in.
@@ -190,6 +193,9 @@ func playWithoutChannel(b *backend, broken map[*script]*script, acts []act) erro
 		}
 		if after := b.snapshot(); after != before {
 			return fmt.Errorf("%s: %s, but it wrote", a.step, got)
+		}
+		if strings.Contains(got, ", ") {
+			return fmt.Errorf("%s: it was refused, and told some: %s", a.step, got)
 		}
 		return nil
 	}

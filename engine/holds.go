@@ -51,7 +51,7 @@ const lastMost = 1024
 // holds knows what each session was granted, and what must be renewed.
 type holds struct {
 	ttl     time.Duration // of every hold
-	changed chan struct{} // capacity one: there is something to renew again
+	changed chan struct{} // capacity one: something is due earlier than it was
 
 	mu       sync.Mutex
 	sessions map[Session]*sessionGrants
@@ -220,7 +220,22 @@ func (hs *holds) ending(s Session, l line, token string) (undo func() []*hold) {
 	}
 }
 
-// gone drops the hold of an attempt: another proxy ended it by its token.
+// doubt: another proxy says that it ended the hold of an attempt by its token, so it is looked at now.
+func (hs *holds) doubt(seq uint64) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	h := hs.held[seq]
+	if h == nil {
+		return
+	}
+	h.next = time.Now()
+	select {
+	case hs.changed <- struct{}{}:
+	default:
+	}
+}
+
+// gone drops the hold of an attempt.
 func (hs *holds) gone(seq uint64) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()

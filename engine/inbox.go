@@ -18,7 +18,7 @@ const ringSpread = 200 * time.Millisecond
 // bell is a message on the inbox. kind tells which:
 //
 //	r <db> <seq> <length of token> <token><name>              waiter seq should ask again
-//	d <db> <seq> <length of token> <token><name>              the hold of attempt seq was ended by its token
+//	d <db> <seq> <length of token> <token><name>              the hold of attempt seq may have been ended by its token
 //	v <db> <length of name> <1 with value, 0> <name><value>   name was resolved; its memo waiters are
 //	                                                          out of the line
 //	w <db> <length of name> 0 <name>                          the hold that KS.WAIT callers of name wait for ended
@@ -100,7 +100,7 @@ func (e *Engine) inboxMessage(_, payload string) {
 	case "e":
 		e.rejected(b.line, b.fence, b.value)
 	case "d":
-		e.holds.gone(b.seq)
+		e.holds.doubt(b.seq)
 	case "w":
 		e.waiters.ringObservers(b.line)
 	default:

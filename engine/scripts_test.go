@@ -41,7 +41,7 @@ var scenarios = []struct {
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
-		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
 		{"ask d A:2 nowait", "no"},
 	}, "b [c=l:C:1] {b l:B:1 p}"},
 
@@ -49,7 +49,7 @@ var scenarios = []struct {
 		{"live B", ""},
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
-		{"release A a", "1, watch, ring B:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1"},
 		{"ask b B:1 again", "granted"},
 	}, "b [] {b l:B:1 h}"},
 
@@ -85,7 +85,7 @@ var scenarios = []struct {
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
 		{"expire lock", ""},
-		{"ask d A:2", "wait, watch, ring B:1, ring C:1, owner b"},
+		{"ask d A:2", "wait, watch, owner b, ring B:1, ring C:1"},
 	}, "b [c=l:C:1 d=l:A:2] {b l:B:1 p}"},
 
 	{"a newcomer who does not wait hands it over all the same", []act{
@@ -93,7 +93,7 @@ var scenarios = []struct {
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
 		{"expire lock", ""},
-		{"ask d A:2 nowait", "no, watch, ring B:1, owner b"},
+		{"ask d A:2 nowait", "no, watch, owner b, ring B:1"},
 	}, "b [] {b l:B:1 p}"},
 
 	{"the first in line takes a lock that ran out, and the next is rung", []act{
@@ -102,7 +102,7 @@ var scenarios = []struct {
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
 		{"expire lock", ""},
-		{"ask b B:1 again", "granted, ring C:1, owner b"},
+		{"ask b B:1 again", "granted, owner b, ring C:1"},
 	}, "b [c=l:C:1] {b l:B:1 h}"},
 
 	// nobody claims
@@ -112,7 +112,7 @@ var scenarios = []struct {
 		{"ask b B:1", "wait first"},
 		{"ask e B:2", "wait"},
 		{"ask c C:1", "wait"},
-		{"release A a", "1, watch, ring B:1, ring B:2, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1, ring B:2"},
 		{"expire lock", ""},
 		{"ask c C:1 again", "granted, owner c"},
 	}, "c [b=l:B:1|!1000000 e=l:B:2|1000000] {c l:C:1 h} suspect B@1000000"},
@@ -122,11 +122,11 @@ var scenarios = []struct {
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
-		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
 		{"expire lock", ""},
 		{"ask c C:1 again", "granted, owner c"},
 		{"ask b B:1 again", "wait first"},
-		{"release C c", "1, watch, ring B:1, owner b"},
+		{"release C c", "1, watch, owner b, ring B:1"},
 		{"ask b B:1 again", "granted"},
 	}, "b [] {b l:B:1 h}"},
 
@@ -134,7 +134,7 @@ var scenarios = []struct {
 		{"live B", ""},
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
-		{"release A a", "1, watch, ring B:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1"},
 		{"expire lock", ""},
 		{"ask b B:1 again", "granted, owner b"},
 	}, "b [] {b l:B:1 h}"},
@@ -144,7 +144,7 @@ var scenarios = []struct {
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
-		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
 		{"redis SET x/lock:n stranger PX 60000", ""},
 		{"ask b B:1 again", "wait first stranger"},
 	}, "stranger [b=l:B:1 c=l:C:1] {}"},
@@ -156,7 +156,7 @@ var scenarios = []struct {
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
 		{"dead B", ""},
-		{"release A a", "1, watch, ring C:1, owner c"},
+		{"release A a", "1, watch, owner c, ring C:1"},
 		{"live B", ""},
 		{"ask b B:1 again", "wait first"},
 	}, "c [b=l:B:1] {c l:C:1 p}"},
@@ -173,7 +173,7 @@ var scenarios = []struct {
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
 		{"live C", ""},
-		{"release A a", "1, watch, ring C:1, owner c"},
+		{"release A a", "1, watch, owner c, ring C:1"},
 		{"pass 30001", ""},
 		{"release C c", "1"},
 	}, " [] {}"},
@@ -201,7 +201,7 @@ var scenarios = []struct {
 		{"live B", ""},
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
-		{"release A a", "1, watch, ring B:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1"},
 		{"ask b C:1", "granted, ring B:1"},
 		{"ask b B:1 again", "gone"},
 		{"leave B all b:1", "0"},
@@ -221,15 +221,15 @@ var scenarios = []struct {
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
-		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
-		{"leave B all b:1", "1, watch, ring C:1, owner c"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
+		{"leave B all b:1", "1, watch, owner c, ring C:1"},
 	}, "c [] {c l:C:1 p}"},
 
 	{"who leaves after his hand-off ran out is not put back", []act{
 		{"live B", ""},
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
-		{"release A a", "1, watch, ring B:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1"},
 		{"expire lock", ""},
 		{"leave B all b:1", "1"},
 		{"ask c C:1", "granted, owner c"},
@@ -241,10 +241,10 @@ var scenarios = []struct {
 		{"ask b B:1", "wait first"},
 		{"ask c B:2", "wait"},
 		{"ask d C:1", "wait"},
-		{"release A a", "1, watch, ring B:1, ring B:2, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1, ring B:2"},
 		{"leave A all", "0, watch"},
 		{"expire lock", ""},
-		{"leave A all", "0, watch, ring C:1, owner d"},
+		{"leave A all", "0, watch, owner d, ring C:1"},
 	}, "d [b=l:B:1|!1000000 c=l:B:2|1000000] {d l:C:1 p} suspect B@1000000"},
 
 	{"a stale bell's leave keeps what was claimed", []act{
@@ -263,7 +263,7 @@ var scenarios = []struct {
 		{"ask b B:2", "wait first"},
 		{"ask c C:1", "wait"},
 		{"ask d B:3", "wait"},
-		{"leave B all a:1 b:2 d:3", "3, watch, ring C:1, owner c"},
+		{"leave B all a:1 b:2 d:3", "3, watch, owner c, ring C:1"},
 	}, "c [] {c l:C:1 p}"},
 
 	{"a place that was left and taken again is at the end", []act{
@@ -289,7 +289,7 @@ var scenarios = []struct {
 		{"ask c C:1", "wait"},
 		{"leave B keep b:1", "1, ring C:1"},
 		{"leave B keep b:1", "0"},
-		{"release A a", "1, watch, ring C:1, owner c"},
+		{"release A a", "1, watch, owner c, ring C:1"},
 		{"ask b A:2", "wait first"},
 	}, "c [b=l:A:2] {c l:C:1 p}"},
 
@@ -300,7 +300,7 @@ var scenarios = []struct {
 		{"ask c C:1", "wait"},
 		{"leave B keep b:1", "1, ring C:1"},
 		{"pass 2001", ""},
-		{"release A a", "1, watch, ring C:1, owner c"},
+		{"release A a", "1, watch, owner c, ring C:1"},
 	}, "c [] {c l:C:1 p}"},
 
 	{"a kept place reserves nothing", []act{
@@ -318,8 +318,8 @@ var scenarios = []struct {
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
 		{"ask d C:2", "wait"},
-		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
-		{"leave B keep b:1", "1, watch, ring C:1, ring C:2, owner c"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
+		{"leave B keep b:1", "1, watch, owner c, ring C:1, ring C:2"},
 		{"ask b A:2", "wait first"},
 	}, "c [b=l:A:2 d=l:C:2] {c l:C:1 p}"},
 
@@ -327,7 +327,7 @@ var scenarios = []struct {
 		{"live B", ""},
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
-		{"release A a", "1, watch, ring B:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1"},
 		{"expire lock", ""},
 		{"leave B keep b:1", "1"},
 		{"ask b A:2", "granted, owner b"},
@@ -354,7 +354,7 @@ var scenarios = []struct {
 		{"live B", ""},
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
-		{"release A a", "1, watch, ring B:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1"},
 		{"extend A b 60000", "0"},
 	}, "b [] {b l:B:1 p}"},
 
@@ -379,12 +379,14 @@ var scenarios = []struct {
 		{"live A", ""},
 		{"ask a A:1 session", "granted, owner a"},
 		{"release B a", "1, ended A:1"},
+		{"renew a A:1", "3"},
+		{"renew a A:2", "0"},
 		{"ask b A:2 session", "granted, owner b"},
 		{"release A b", "1"},
 		{"ask c A:3", "granted, owner c"},
 		{"release B c", "1"},
 		{"ask d A:4 session memo", "granted, owner d"},
-		{"resolve B d v", "1, ended A:4, notif v"},
+		{"resolve B d v", "1, notif v, ended A:4"},
 	}, " [] {}"},
 
 	{"a connection's lock that is asked for with a lease becomes one", []act{
@@ -406,7 +408,7 @@ var scenarios = []struct {
 		{"redis PERSIST x/lock:n", ""},
 		{"status A", "[1 -1 addr name 1000000000 1 1 0]"},
 		{"live B", ""},
-		{"release A a", "1, watch, ring B:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1"},
 		{"status A", "[1 some  1000000000 0 1 0]"},
 	}, "b [] {b l:B:1 p}"},
 
@@ -418,13 +420,13 @@ var scenarios = []struct {
 		{"observe B", "held a 1000000000"},
 		{"observe B", "held a 1000000000"},
 		{"ask c C:1", "wait first"},
-		{"release A a", "1, own ended, watch, ring C:1, ended for B, owner c"},
+		{"release A a", "1, own ended, watch, owner c, ring C:1, ended for B"},
 		{"observe B", "held c "},
 		{"ask c C:1 again", "granted"},
 		{"leave C all c:1", "1, ended for B"},
 		{"ask d A:2 memo", "granted, owner d"},
 		{"observe B", "held d 1000000002"},
-		{"resolve A d v", "1, ended for B, notif v"},
+		{"resolve A d v", "1, notif v, ended for B"},
 		{"redis DEL x:n", ""},
 		{"ask e A:3 memo", "granted, owner e"},
 		{"observe B", "held e 1000000003"},
@@ -432,7 +434,7 @@ var scenarios = []struct {
 		{"ask f A:4", "granted, owner f"},
 		{"observe B", "held f 1000000004"},
 		{"expire lock", ""},
-		{"ask g C:2", "granted, ended for B, owner g"},
+		{"ask g C:2", "granted, owner g, ended for B"},
 		{"release C g", "1"},
 	}, " [] {}"},
 
@@ -486,7 +488,7 @@ var scenarios = []struct {
 		{"ask c C:1 again", "wait"},
 		{"ask b B:1 again", "wait"},
 		{"ask b B:1 again", "wait"},
-		{"release A a", "1, own A:2, ring C:1, owner d"},
+		{"release A a", "1, own A:2, owner d, ring C:1"},
 	}, "d [c=l:C:1 b=l:B:1] {d l:A:2 p}"},
 
 	{"who did not claim is put back once, though a stranger has the lock", []act{
@@ -494,7 +496,7 @@ var scenarios = []struct {
 		{"ask a A:1", "granted, owner a"},
 		{"ask b B:1", "wait first"},
 		{"ask c C:1", "wait"},
-		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
 		{"expire lock", ""},
 		{"redis SET x/lock:n net PX 60000", ""},
 		{"leave C all c:1", "1"},
@@ -516,14 +518,14 @@ var scenarios = []struct {
 		{"ask d B:2 memo", "wait"},
 		{"ask e A:2 memo", "wait"},
 		{"ask f C:2", "wait"},
-		{"resolve A a v", "1, own ready, watch, ring C:1, ring C:2, ready B, owner c, notif v"},
+		{"resolve A a v", "1, own ready, watch, owner c, notif v, ring C:1, ring C:2, ready B"},
 		{"ask d B:2 memo again", "value v"},
 	}, "c [f=l:C:2] {c l:C:1 p}"},
 
 	{"a brief value travels with the bell", []act{
 		{"ask a A:1 memo", "granted, owner a"},
 		{"ask b B:1 memo", "wait first"},
-		{"resolve A a v 1000", "1, ready B v, notif v"},
+		{"resolve A a v 1000", "1, notif v, ready B v"},
 	}, " [] {}"},
 
 	{"who does not hold the promise stores nothing", []act{
@@ -545,7 +547,7 @@ var scenarios = []struct {
 		{"ask c C:1", "wait"},
 		{"ask d A:2 memo", "wait"},
 		{"ask e C:2", "wait"},
-		{"reject A a no", "1, own ready, watch, ring C:1, ring C:2, rejected B no, owner c"},
+		{"reject A a no", "1, own ready, watch, owner c, ring C:1, ring C:2, rejected B no"},
 		{"ask b B:1 memo again since=1000000000", "rejected no"},
 		{"ask f A:3 memo tell", "wait since=1000000001"},
 		{"ask f A:3 memo again since=1000000001 tell", "wait since=1000000001"},
@@ -576,9 +578,9 @@ var scenarios = []struct {
 		{"ask a A:1 memo", "granted, owner a"},
 		{"ask b B:1 memo", "wait first"},
 		{"ask c C:1", "wait"},
-		{"release A a", "1, watch, ring B:1, ring C:1, owner b"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
 		{"redis SET x/error:n m<1<no", ""},
-		{"ask b B:1 memo again", "rejected no, watch, ring C:1, owner c"},
+		{"ask b B:1 memo again", "rejected no, watch, owner c, ring C:1"},
 	}, "c [] {c l:C:1 p}"},
 
 	{"who does not hold the promise rejects nothing, and a lock is no promise", []act{

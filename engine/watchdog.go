@@ -86,7 +86,8 @@ func (d *watchdog) round(ctx context.Context) {
 const (
 	renewLost       = 0
 	renewed         = 1
-	renewSuperseded = 2 // a later call with the same token has it
+	renewSuperseded = 2 // a later call with the same token has it, or it is a lease by now
+	renewEnded      = 3 // by its token
 )
 
 // renew runs one renew script for each, in one pipeline.
@@ -117,7 +118,7 @@ func (d *watchdog) settle(ctx context.Context, h *hold, said int64, sent time.Ti
 		switch said {
 		case renewed:
 			h.trusted, h.next = sent, sent.Add(hs.ttl/3)
-		case renewLost, renewSuperseded:
+		case renewLost, renewSuperseded, renewEnded:
 			hs.drop(h)
 		default: // Redis is away or busy: nobody knows
 			h.next = time.Now().Add(hs.ttl / 12)

@@ -10,7 +10,8 @@
 --                  yet claimed, f: to a KeySmith waiter) the lock and by which place; own: how and
 --                  by whom it was asked for, "s" (SESSION) or "l" (lease), address and name of the
 --                  client; x: suspect instances as <instance>@<ms>; w: instances where KS.WAIT
---                  callers wait for the end of the hold
+--                  callers wait for the end of the hold; end: the attempt of the last connection
+--                  whose hold was ended elsewhere by its token
 -- ARGV  1 now in ms (empty: Redis's clock; tests set it)   2 database   3 asking instance
 --       4 name   5 locknotif channel   6 ks-lock-ttl in ms (lease of KeySmith's waiters)
 --
@@ -179,10 +180,17 @@ local function ended(s)
   end
 end
 
--- dismiss tells the proxy of the connection that holds the lock that the hold is ended by its token, so
--- that it is not taken for lost there. The asking proxy knows by itself.
+-- dismiss tells the proxy of the connection that holds the lock to look whether it still does, and
+-- dismissed writes down that the hold was ended by its token, so that it is not taken for lost there. The
+-- asking proxy knows by itself.
+local function elsewhere(s) return s.session and s.by.instance and s.by.instance ~= INSTANCE end
+
+local function dismissed(s)
+  if elsewhere(s) then call('HSET', FENCE, 'end', s.by.attempt) end
+end
+
 local function dismiss(s)
-  if s.session and s.by.instance and s.by.instance ~= INSTANCE then
+  if elsewhere(s) then
     bells[#bells + 1] = { 'ks/inbox:' .. s.by.instance,
       'd ' .. DB .. ' ' .. s.by.seq .. ' ' .. #s.tok .. ' ' .. s.tok .. NAME }
   end
@@ -209,10 +217,19 @@ local function guard(s, grow)
   end
 end
 
--- tell publishes the bells, then the new owner (if any) to KeySmith's processes.
-local function tell(owner)
-  for _, bell in ipairs(bells) do call('PUBLISH', bell[1], bell[2]) end
-  if owner then call('PUBLISH', LOCKNOTIF, owner) end
+-- tell publishes the new owner (if any) to KeySmith's processes, what news there is, and the bells. Some of
+-- those are believed, so nothing goes out before all may.
+local function tell(owner, news)
+  local out = {}
+  if owner then out[1] = { LOCKNOTIF, owner } end
+  out[#out + 1] = news
+  for _, bell in ipairs(bells) do out[#out + 1] = bell end
+  if redis.acl_check_cmd then
+    for _, message in ipairs(out) do
+      if not redis.acl_check_cmd('PUBLISH', message[1], '') then call('PUBLISH', unpack(message)) end
+    end
+  end
+  for _, message in ipairs(out) do call('PUBLISH', unpack(message)) end
 end
 
 local function in_chunks(cmd, key, items)

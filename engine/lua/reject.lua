@@ -26,5 +26,6 @@ return run(function()
   call('HSET', FENCE, 'n', fence)
   if not owner then call('PEXPIRE', FENCE, int(DAY)) end
   pass_on(s, owner)
+  dismissed(s)
   return { 1, rings, mine, fence }
 end)

@@ -15,5 +15,6 @@ return run(function()
   guard(s, false)
   tell(owner and owner.token)
   pass_on(s, owner)
+  dismissed(s)
   return { 1, rings }
 end)

@@ -3,15 +3,16 @@
 --
 -- ARGV  7 token   8 seq of the attempt   9 lease in ms
 -- Returns 1: renewed; 0: the lock is lost; 2: a later call with the same token has it, or it has a lease
--- by now.
+-- by now; 3: its token ended it.
 -- Atomic: a lock that has changed hands must not be renewed for its former owner.
 
 return run(function()
   call('SELECT', DB)
   local token, lease = ARGV[7], tonumber(ARGV[9])
   local s = read()
-  if s.owner ~= token then return 0 end
-  if s.tok == token and (s.by.attempt ~= INSTANCE .. ':' .. ARGV[8] or not s.session) then return 2 end
+  local attempt = INSTANCE .. ':' .. ARGV[8]
+  if s.owner ~= token then return call('HGET', FENCE, 'end') == attempt and 3 or 0 end
+  if s.tok == token and (s.by.attempt ~= attempt or not s.session) then return 2 end
   if call('PTTL', LOCK) < lease then call('PEXPIRE', LOCK, int(lease)) end
   call('PEXPIRE', FENCE, int(lease + DAY))
   return 1

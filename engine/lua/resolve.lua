@@ -23,8 +23,7 @@ return run(function()
   ended(s)
 
   guard(s, true)
-  tell(owner and owner.token)
-  if #value <= tonumber(ARGV[11]) then call('PUBLISH', ARGV[10], value) end
+  tell(owner and owner.token, #value <= tonumber(ARGV[11]) and { ARGV[10], value } or nil)
   if ttl == '' then
     call('SET', KEYS[5], value)
   else
@@ -32,5 +31,6 @@ return run(function()
   end
   call('DEL', KEYS[6])
   pass_on(s, owner)
+  dismissed(s)
   return { 1, rings, mine }
 end)
