@@ -130,7 +130,6 @@ func (t *Table) Run(ctx context.Context, s Session, args [][]byte, dst []byte) [
 	if c.arity >= 0 && len(args) != c.arity || len(args) < -c.arity {
 		return appendArity(dst, c.name)
 	}
-	defer t.engine.ForgetAhead(s)
 	return c.run(t, ctx, s, args, dst)
 }
 
@@ -139,9 +138,11 @@ func appendArity(dst []byte, name string) []byte {
 }
 
 // Ahead is told of a command that the client has sent behind the one that runs: an unlock behind a wait for
-// the very lock would never be reached.
+// the very lock would never be reached. With nil that is over.
 func (t *Table) Ahead(s Session, args [][]byte) {
 	switch {
+	case args == nil:
+		t.engine.ForgetAhead(s)
 	case len(args) == 2 && is(args[0], "KS.UNLOCK"):
 		t.engine.UnlockAhead(s, string(args[1]), "")
 	case len(args) == 3 && is(args[0], "KS.UNLOCK"):

@@ -167,8 +167,18 @@ func (e *Engine) Close(ctx context.Context) error {
 func (e *Engine) LockTTL() int64  { return e.cfg.LockTTL.Milliseconds() }
 func (e *Engine) LockWait() int64 { return e.cfg.LockWait.Milliseconds() }
 
-// prepare checks whether the engine can serve a call on name, and says where its keys are.
-func (e *Engine) prepare(s Session, name string) (keys, line, error) {
+// prepare checks whether the engine can serve a call on name, and says where its keys are. A caller that is not
+// authenticated gets Redis's own words: the scripts have more arguments than Redis reads from one.
+func (e *Engine) prepare(ctx context.Context, s Session, name string) (keys, line, error) {
+	k, at, err := e.locate(s, name)
+	if err == nil {
+		_, err = s.Peer(ctx)
+	}
+	return k, at, err
+}
+
+// locate is prepare without a look at the caller.
+func (e *Engine) locate(s Session, name string) (keys, line, error) {
 	k, err := keysOf(name, e.cfg.TagSplit)
 	if err != nil {
 		return keys{}, line{}, err

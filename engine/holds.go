@@ -274,7 +274,6 @@ func (hs *holds) end(s Session) []*hold {
 // call of s may be under way; after a RESET more may follow, and wait for the releases. It does not block:
 // they are sent by the leaver.
 func (e *Engine) Ended(s Session) {
-	e.ForgetAhead(s)
 	ended := e.holds.end(s)
 	if len(ended) == 0 {
 		return

@@ -17,7 +17,7 @@ type Grant struct {
 // when it ended while the call waited, or that of a session that broke. But for a session that broke,
 // nothing is left behind in Redis after an error, except the place of a call with a Token, for 2 s.
 func (e *Engine) Lock(ctx context.Context, s Session, r Request) (Grant, error) {
-	k, _, err := e.prepare(s, r.Name)
+	k, _, err := e.prepare(ctx, s, r.Name)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -57,7 +57,7 @@ func (e *Engine) askOrRefuse(ctx context.Context, c *call) (answer, error) {
 // Unlock gives the lock back, and on to the next in line, if token owns it; false if it does not. An empty
 // token stands for the one last granted to s for this name in its database. Errors as for Lock.
 func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (bool, error) {
-	k, at, err := e.prepare(s, name)
+	k, at, err := e.prepare(ctx, s, name)
 	if err != nil {
 		return false, err
 	}
@@ -86,7 +86,7 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 // Extend lets the lease of token end in that many ms; false if it does not hold the lock or promise. What
 // is held for as long as a connection stays as it is. Errors as for Lock.
 func (e *Engine) Extend(ctx context.Context, s Session, name, token string, lease int64) (bool, error) {
-	k, at, err := e.prepare(s, name)
+	k, at, err := e.prepare(ctx, s, name)
 	if err != nil {
 		return false, err
 	}

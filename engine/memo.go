@@ -26,7 +26,7 @@ const (
 // Memo returns the value of r.Name if there is one; else the promise to make it, if nobody has it; else
 // it waits for either. Errors as for Lock, and RejectedError.
 func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
-	k, _, err := e.prepare(s, r.Name)
+	k, _, err := e.locate(s, r.Name) // a hit costs one GET, which Redis itself refuses
 	if err != nil {
 		return Memo{}, err
 	}
@@ -89,7 +89,7 @@ type Resolution struct {
 // Resolve stores the value and tells everyone who waits for it, if the token still holds the promise;
 // false, and nothing is stored, if not. Errors as for Lock.
 func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, error) {
-	k, at, err := e.prepare(s, r.Name)
+	k, at, err := e.prepare(ctx, s, r.Name)
 	if err != nil {
 		return false, err
 	}
@@ -131,7 +131,7 @@ type Rejection struct {
 // Reject tells everyone who waits for the value that there will be none, if the token still holds the
 // promise; false if not. Errors as for Lock.
 func (e *Engine) Reject(ctx context.Context, s Session, r Rejection) (bool, error) {
-	k, at, err := e.prepare(s, r.Name)
+	k, at, err := e.prepare(ctx, s, r.Name)
 	if err != nil {
 		return false, err
 	}

@@ -82,7 +82,7 @@ func (m *mlock) round(ctx context.Context) ([]int64, error) {
 
 // take waits for the next lock, as long as there is time.
 func (m *mlock) take(ctx context.Context, name string) error {
-	k, _, err := m.e.prepare(m.s, name)
+	k, _, err := m.e.prepare(ctx, m.s, name)
 	if err != nil {
 		return err
 	}

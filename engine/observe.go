@@ -21,7 +21,7 @@ func (was holding) same(now holding) bool {
 // Wait waits, for wait ms at most (0: no bound), until the hold of name that stands now has ended; false if it
 // has not. It returns at once if nobody holds. Errors as for Lock, but for ErrNotGranted.
 func (e *Engine) Wait(ctx context.Context, s Session, name string, wait int64) (bool, error) {
-	k, at, err := e.prepare(s, name)
+	k, at, err := e.prepare(ctx, s, name)
 	if err != nil {
 		return false, err
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -29,7 +30,10 @@ func (b *backend) observed(e *Engine, n int) {
 		defer e.waiters.mu.Unlock()
 		return len(e.waiters.observers[line{0, name}]) == n
 	})
-	b.eventually("observers in Redis", func() bool { return b.do("HGET", "likes/fence:kristoff", "w") != nil })
+	b.eventually("observers in Redis", func() bool {
+		watching, _ := b.do("HGET", "likes/fence:kristoff", "w").(string)
+		return strings.Contains(watching, e.instance)
+	})
 }
 
 func TestWaitEndsWithTheHoldThatStood(t *testing.T) {

@@ -15,7 +15,7 @@ type Status struct {
 
 // Status looks at a name. Errors as for Lock.
 func (e *Engine) Status(ctx context.Context, s Session, name string) (Status, error) {
-	k, at, err := e.prepare(s, name)
+	k, at, err := e.prepare(ctx, s, name)
 	if err != nil {
 		return Status{}, err
 	}

@@ -13,6 +13,7 @@ type lookahead struct {
 	scan  passthrough.Scanner
 	batch passthrough.Batch
 	seen  int // bytes of the input read ahead that were looked at
+	told  bool
 	begun int // where a command of ours begins of which the end is still to come; -1: none
 }
 
@@ -36,8 +37,16 @@ func (l *lookahead) look(p []byte) {
 		if !done {
 			return
 		}
+		l.told = true
 		l.s.srv.cfg.Handler.Ahead(l.s, passthrough.ParseRequest(p[l.begun:l.seen]))
 		l.begun = -1
+	}
+}
+
+// end says that what was told is over.
+func (l *lookahead) end() {
+	if l.told {
+		l.s.srv.cfg.Handler.Ahead(l.s, nil)
 	}
 }
 

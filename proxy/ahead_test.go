@@ -35,6 +35,7 @@ func TestHandlerIsToldWhatIsSentBehindAWaitingCommand(t *testing.T) {
 				}
 				client.finish()
 				wait(t, r.handler.released, "the command to end")
+				wait(t, r.handler.forgot, "the handler to be told that it is over")
 				if n := len(r.handler.ahead); n > 0 {
 					t.Errorf("told of %q as well", <-r.handler.ahead)
 				}

@@ -295,6 +295,7 @@ func (w *watch) end() {
 func (w *watch) run() {
 	defer close(w.ended)
 	ahead := newLookahead(w.s)
+	defer ahead.end()
 	err := w.s.reader.Loop(func(p []byte) (int, passthrough.Next) {
 		ahead.look(p)
 		if len(p) < readAhead {

@@ -43,7 +43,7 @@ func parseClientInfo(reply any) clientInfo {
 // Peer says who the client is. Redis is asked once, and again after the client may
 // have taken another name: nothing is in flight while a command of ours runs, so
 // that such a request was sent is enough to know. A refusal is an answer, too, but
-// for the one that ends with authentication.
+// for NOAUTH, which is returned.
 func (s *session) Peer(ctx context.Context) (engine.Peer, error) {
 	if s.peer != nil {
 		return *s.peer, nil
@@ -53,12 +53,13 @@ func (s *session) Peer(ctx context.Context) (engine.Peer, error) {
 	if err != nil && !errors.As(err, &refused) {
 		return engine.Peer{}, err
 	}
-	info := parseClientInfo(v)
-	peer := engine.Peer{Addr: s.clientAddr(), Name: info.name, ID: info.id, Upstream: info.addr}
-	if !strings.HasPrefix(string(refused), "NOAUTH") {
-		s.peer = &peer
+	if strings.HasPrefix(string(refused), "NOAUTH") {
+		return engine.Peer{}, refused
 	}
-	return peer, nil
+	info := parseClientInfo(v)
+	s.peer = &engine.Peer{Addr: s.clientAddr(), Name: info.name, ID: info.id, Upstream: info.addr}
+	s.vetted = true
+	return *s.peer, nil
 }
 
 // clientAddr is the address of the client, or the path of the Unix socket it uses.

@@ -104,7 +104,7 @@ func TestClientThatIsNotAuthenticatedIsAskedForAgain(t *testing.T) {
 	client.send("KS.WHO\r\n")
 	redis.expect(infoCommand)
 	redis.send("-NOAUTH Authentication required.\r\n")
-	client.expect("+true \"\" 0  <nil>\r\n")
+	client.expect("+false \"\" 0  NOAUTH Authentication required.\r\n")
 	client.send("KS.WHO\r\n")
 	redis.expect(infoCommand)
 	redis.send(introduced("17", "x"))

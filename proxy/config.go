@@ -23,8 +23,9 @@ type Handler interface {
 	Run(ctx context.Context, s commands.Session, args [][]byte, dst []byte) []byte
 
 	// Ahead is told that the client has sent a command of ours, args, behind the
-	// one that runs. It must not block; args are valid during the call. It may be
-	// called until Run returns, and by another goroutine.
+	// one that runs, or will in a moment. It must not block; args are valid during
+	// the call. It is called by another goroutine, and in the end with nil: what it
+	// told is over.
 	Ahead(s commands.Session, args [][]byte)
 
 	// Ended is told that the connection of s, for which Run was called, has ended

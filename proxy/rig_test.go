@@ -193,7 +193,7 @@ func newScript() *script {
 	return &script{
 		waiting: make(chan commands.Session, 64), release: make(chan struct{}, 64), released: make(chan error, 64),
 		ended: make(chan commands.Session, 1024), ran: make(chan commands.Session, 1024),
-		ahead: make(chan string, 1024),
+		ahead: make(chan string, 1024), forgot: make(chan commands.Session, 64),
 	}
 }
 
@@ -230,6 +230,10 @@ func (h *script) Run(ctx context.Context, s commands.Session, args [][]byte, dst
 }
 
 func (h *script) Ahead(_ commands.Session, args [][]byte) {
+	if args == nil {
+		note(h.forgot, nil)
+		return
+	}
 	h.ahead <- string(bytes.Join(args, []byte(" ")))
 }
 

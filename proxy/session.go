@@ -213,8 +213,8 @@ func (s *session) book() {
 	if s.blocking && s.answered.Load() == s.issued {
 		s.blocking = false
 	}
-	if s.batch.Renames() {
-		s.peer = nil
+	if s.batch.Renames() { // RESET also ends authentication
+		s.peer, s.vetted = nil, false
 	}
 	s.issued += s.batch.Requests()
 	s.blocking = s.blocking || s.batch.Blocking()
