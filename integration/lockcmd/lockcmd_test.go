@@ -133,12 +133,12 @@ func TestASignalEndsTheWaitAndLeavesNoPlaceInLine(t *testing.T) {
 func TestASignalIsPassedOnAndTheCommandWaitedFor(t *testing.T) {
 	_, p := startProxy(t)
 	for name, s := range map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT} {
-		r := start(t, p, "jobs:a", "-c", "trap 'echo "+name+"' "+name+"; echo in; read x; exit 7")
+		r := start(t, p, "jobs:a", "-c", "trap 'echo "+name+"' "+name+"; echo in; until [ \"$x\" = end ]; do read x; done; exit 7")
 		r.stdout.await(t, "in\n")
 		r.signal(s)
 		r.stdout.await(t, name+"\n")
 		start(t, p, "-n", "-q", "jobs:a", "true").want(1, "", "") // it has outlived it with the lock
-		fmt.Fprintln(r.stdin)
+		fmt.Fprintln(r.stdin, "end")
 		r.want(7, "in\n"+name+"\n", "")
 	}
 	r := holding(t, p, "jobs:a")
