@@ -186,7 +186,8 @@ type script struct {
 	ran      chan commands.Session // by KS.NOW
 	// endPanics makes Ended panic.
 	endPanics atomic.Bool
-	ahead     chan string // Ahead was told
+	ahead     chan string           // Ahead was told
+	forgot    chan commands.Session // and that it is over
 }
 
 func newScript() *script {
