@@ -58,6 +58,7 @@ func TestRelayingAllocatesNothing(t *testing.T) {
 func TestRelayingOfAnythingUsualAllocatesNothing(t *testing.T) {
 	for name, x := range map[string]exchange{
 		"MULTI":      {resp("MULTI") + resp("PING") + resp("EXEC"), ok + enqueued + "*1\r\n+PONG\r\n"},
+		"WATCH":      {resp("WATCH", "k") + resp("GET", "k") + resp("UNWATCH"), ok + bulk("v") + ok},
 		"SELECT":     {resp("SELECT", "3") + resp("GET", "k"), ok + bulk("v")},
 		"blocking":   {resp("BLPOP", "k", "0"), array("k", "v")},
 		"HELLO 3":    {resp("HELLO", "3") + resp("HGETALL", "h"), hello3 + "%1\r\n+k\r\n:1\r\n"},

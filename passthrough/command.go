@@ -16,6 +16,8 @@ const (
 	Multi
 	Exec
 	Discard
+	Watch
+	Unwatch
 	Reset
 	Hello
 	Quit
@@ -43,7 +45,7 @@ const longestCommand = len("punsubscribe")
 
 // commands names, in lower case, every command that is not simply Plain.
 var commands = map[string]Effect{
-	"select": Select, "multi": Multi, "exec": Exec, "discard": Discard,
+	"select": Select, "multi": Multi, "exec": Exec, "discard": Discard, "watch": Watch, "unwatch": Unwatch,
 	"reset": Reset, "hello": Hello, "quit": Quit, "monitor": Monitor,
 	"sync": Replica, "psync": Replica, "replconf": Replica, "client": client,
 	"subscribe": Subscribe, "psubscribe": PSubscribe, "ssubscribe": SSubscribe,
@@ -121,7 +123,9 @@ func (b *Batch) Requests() int64 { return b.requests }
 // Special reports whether a request changes the connection, so that what
 // follows it may mean something else than it seems to.
 func (b *Batch) Special() bool {
-	return slices.ContainsFunc(b.runs, func(r run) bool { return r.effect != Plain && r.effect != Empty })
+	return slices.ContainsFunc(b.runs, func(r run) bool {
+		return r.effect != Plain && r.effect != Empty && r.effect != Watch && r.effect != Unwatch
+	})
 }
 
 // Blocking reports whether a request may keep Redis from answering for long.

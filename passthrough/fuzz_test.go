@@ -98,6 +98,7 @@ func FuzzReplies(f *testing.F) {
 	message := array("message", "a", "x")
 	for _, seed := range []struct{ requests, replies string }{
 		{"PING\r\nGET k\r\n", pong + bulk("v")},
+		{"WATCH k\r\nCLIENT REPLY SKIP\r\nUNWATCH\r\nMULTI\r\nEXEC\r\n", ok + ok + "*-1\r\n"},
 		{"HELLO 3\r\nGET k\r\nPING\r\n", hello3 + "|1\r\n+ttl\r\n:5\r\n" + bulk("v") + push("message", "a", "b") + pong},
 		{"SUBSCRIBE a b\r\nPING\r\nUNSUBSCRIBE\r\n", array("subscribe", "a", ":1") + message + array("subscribe", "b", ":2") + array("pong", "") + array("unsubscribe", "a", ":1") + array("unsubscribe", "b", ":0")},
 		{"MULTI\r\nSELECT 3\r\nHELLO 3\r\nEXEC\r\n", ok + enqueued + enqueued + "*2\r\n+OK\r\n" + hello3},

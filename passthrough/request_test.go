@@ -65,6 +65,7 @@ func TestScannerFindsRequestsWhereRedisFindsThem(t *testing.T) {
 		"half a command of ours":               {in: "PING\r\n*2\r\n$4\r\nKS.X\r\n$3\r\nab", want: scanned{events: plain(1)}},
 		"an argument in part":                  {in: "*2\r\n$3\r\nGET\r\n$100\r\nabc", want: scanned{events: plain(1)}},
 		"MULTI and EXEC":                       {in: "MULTI\r\nEXEC\r\n" + resp("dIscard"), want: scanned{events: []event{{Multi, 0}, {Exec, 0}, {Discard, 0}}}},
+		"WATCH and UNWATCH":                    {in: "WATCH k l\r\n" + resp("unwatch") + resp("Watch", "k"), want: scanned{events: []event{{Watch, 0}, {Unwatch, 0}, {Watch, 0}}}},
 		"SELECT":                               {in: resp("SELECT", "7") + "select 8\r\n", want: scanned{events: []event{{Select, 7}, {Select, 8}}}},
 		"SELECT of no number":                  {in: resp("SELECT", "07") + resp("SELECT") + resp("SELECT", "1", "2"), want: scanned{events: plain(3)}},
 		"SELECT of something long":             {in: resp("SELECT", x("1", 100)), want: scanned{events: plain(1)}},

@@ -1,6 +1,7 @@
 package passthrough
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -171,6 +172,66 @@ func TestDoReturnsErrorRepliesAsErrors(t *testing.T) {
 	var refused Error
 	if err := await(t, done, "Do"); !errors.As(err, &refused) || refused.Error() != "NOPERM not allowed" {
 		t.Errorf("Do returned %v", err)
+	}
+}
+
+// What the commands of an Exchange do to the connection counts as if the client had
+// sent them, and their replies are handed over as they came, cut apart.
+func TestExchangeGetsRawRepliesInOneWrite(t *testing.T) {
+	owner := newRecorder()
+	lane := start(t, owner)
+	exchange := func(want, replies string, state string, commands ...[]any) {
+		t.Helper()
+		done := make(chan [][]byte, 1)
+		go func() {
+			got, err := lane.Exchange(commands...)
+			if err != nil {
+				t.Errorf("Exchange returned %v", err)
+			}
+			done <- got
+		}()
+		lane.redis.expect(want)
+		for _, piece := range bytewise([]byte(replies)) {
+			lane.redis.send(string(piece))
+		}
+		got := await(t, done, "Exchange")
+		if len(got) != len(commands) || string(bytes.Join(got, nil)) != strings.ReplaceAll(replies, push("invalidate", "k"), "") {
+			t.Errorf("Exchange returned %q", got)
+		}
+		if s := lane.State(); s.brief() != state {
+			t.Errorf("state %q; want %q", s.brief(), state)
+		}
+	}
+	exchange(resp("WATCH", "k")+resp("GET", "k")+resp("MULTI"), ok+push("invalidate", "k")+bulk("t\r\n+x")+ok, "db0 resp2 multi watched",
+		[]any{"WATCH", "k"}, []any{"GET", "k"}, []any{"MULTI"})
+	exchange(resp("", "a")+resp("EXEC"), "-ERR unknown command\r\n-EXECABORT Transaction discarded\r\n", "db0 resp2",
+		[]any{"", []byte("a")}, []any{"EXEC"})
+	exchange(resp("HELLO", "3")+resp("HGETALL", "h")+resp("PING"), hello3+"%1\r\n~0\r\n,1.5\r\n|1\r\n+k\r\n+v\r\n"+pong, "db0 resp3",
+		[]any{"HELLO", 3}, []any{"HGETALL", "h"}, []any{"PING"})
+	if text, answered, _ := owner.got(); text != push("invalidate", "k") || answered != 0 {
+		t.Errorf("the owner got %q for %d requests", text, answered)
+	}
+}
+
+func TestExchangeIsBrokenUnlessAllIsAnswered(t *testing.T) {
+	for name, end := range map[string]func(*running){
+		"closed behind the first reply": func(r *running) { r.redis.send(ok); r.redis.conn.Close() },
+		"closed within the last":        func(r *running) { r.redis.send(ok + "*1\r\n"); r.redis.conn.Close() },
+		"a protocol error":              func(r *running) { r.redis.send("-ERR Protocol error: invalid bulk length\r\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			lane := start(t, newRecorder())
+			done := make(chan error, 1)
+			go func() {
+				_, err := lane.Exchange([]any{"SET", "k", "v"}, []any{"GET", "k"})
+				done <- err
+			}()
+			lane.redis.expect(resp("SET", "k", "v") + resp("GET", "k"))
+			end(lane)
+			if err := await(t, done, "Exchange"); !errors.Is(err, ErrBroken) {
+				t.Errorf("Exchange returned %v; want ErrBroken", err)
+			}
+		})
 	}
 }
 

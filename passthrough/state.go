@@ -7,6 +7,7 @@ type State struct {
 	DB      int   // the selected database
 	RESP    int   // protocol version, 2 or 3
 	Multi   bool  // within MULTI
+	Watched bool  // keys are WATCHed, or may be since replies were off
 	Monitor bool  // in MONITOR mode
 	Off     bool  // CLIENT REPLY OFF
 	Skip    bool  // the reply to the next request is skipped
@@ -93,6 +94,8 @@ func (l *Lane) whileOff(h *entry) (int64, string) {
 		}
 	case Select, Hello:
 		l.state.Unsure = true
+	case Watch:
+		l.state.Watched = true // until it is seen to end: an unheard UNWATCH may have been refused
 	}
 	return h.n, ""
 }
@@ -107,9 +110,11 @@ func (l *Lane) whileSkip(h *entry) (int64, string) {
 		return 1, ""
 	case ReplyOff:
 		l.state.Off = true
-	case Plain, Empty:
+	case Plain, Empty, Unwatch:
 	case Select, Hello:
 		l.state.Unsure = true
+	case Watch:
+		l.state.Watched = true
 	default:
 		return 0, "CLIENT REPLY SKIP before a command that changes the connection"
 	}
@@ -190,7 +195,11 @@ func (l *Lane) apply(h *entry) (reason string) {
 		l.executed()
 	case Discard:
 		if f.top == '+' && f.is("+OK") {
-			s.Multi, s.queued = false, nil
+			s.Multi, s.queued, s.Watched = false, nil, false
+		}
+	case Watch, Unwatch:
+		if f.top == '+' && f.is("+OK") {
+			s.Watched = h.effect == Watch
 		}
 	case Reset:
 		if f.top == '+' && f.is("+RESET") {
@@ -233,9 +242,14 @@ func (l *Lane) queue(h *entry) (reason string) {
 	return ""
 }
 
-// executed ends a transaction: EXEC ends it whatever it answers.
+// executed ends a transaction: EXEC ends it whatever it answers, and with it the
+// watching of keys. One that Redis refuses to run discards it, and unwatches also
+// where there is none (execCommandAbort in multi.c).
 func (l *Lane) executed() {
 	f, s := &l.frames, &l.state
+	if s.Multi || f.is("-EXECABORT") {
+		s.Watched = false
+	}
 	for _, q := range s.queued {
 		if f.top != '*' || q.index >= int64(len(f.elements)) {
 			break

@@ -137,15 +137,33 @@ func cutLine(p []byte) (line, rest []byte, ok bool) {
 	return nil, nil, false
 }
 
-// call is the sink of one command that the proxy itself sends on a lane.
-type call struct {
-	reply []byte
-	done  chan struct{}
+// cutReplies cuts p into the replies it consists of, in RESP2 or RESP3.
+func cutReplies(p []byte) (replies [][]byte, err error) {
+	var f frames
+	for len(p) > 0 {
+		f.begin(false, false)
+		n, end, ok := f.next(p)
+		if !ok || !end {
+			return nil, errReply
+		}
+		replies = append(replies, p[:n:n])
+		p = p[n:]
+	}
+	return replies, nil
 }
 
+// call is the sink of the commands that the proxy itself sends on a lane.
+type call struct {
+	replies []byte
+	owed    int64         // how many are still to come
+	done    chan struct{} // closed when none is
+}
+
+func newCall(commands int64) *call { return &call{owed: commands, done: make(chan struct{})} }
+
 func (c *call) Reply(p []byte, answered int64, _ bool) {
-	c.reply = append(c.reply, p...)
-	if answered > 0 {
+	c.replies = append(c.replies, p...)
+	if c.owed -= answered; answered > 0 && c.owed == 0 {
 		close(c.done)
 	}
 }
@@ -154,24 +172,48 @@ func (c *call) Reply(p []byte, answered int64, _ bool) {
 // as ParseReply does; an error reply as an Error. With ErrBroken, which is also
 // for a lane that is or becomes a pipe, the command may have run or not.
 func (l *Lane) Do(args ...any) (any, error) {
-	c := &call{done: make(chan struct{})}
+	c := newCall(1)
 	var b Batch
 	b.AddPlain()
 	if err := l.call(c, AppendCommand(nil, args...), &b); err != nil {
 		return nil, err
 	}
-	v, err := ParseReply(c.reply)
+	v, err := ParseReply(c.replies)
 	if e, ok := v.(Error); ok {
 		return nil, e
 	}
 	return v, err
 }
 
+// Exchange sends commands in one write and returns their replies as Redis sent
+// them, one for each, errors included; they are the caller's. Commands may change
+// the connection as those of a client do, but each must have exactly one reply.
+// With ErrBroken any of them may have run or not. On a lane with several senders
+// theirs may come in between.
+func (l *Lane) Exchange(commands ...[]any) ([][]byte, error) {
+	var p []byte
+	for _, args := range commands {
+		p = AppendCommand(p, args...)
+	}
+	var s Scanner
+	var b Batch
+	s.Scan(p, &b)
+	c := newCall(b.Requests())
+	if err := l.call(c, p, &b); err != nil {
+		return nil, err
+	}
+	replies, err := cutReplies(c.replies)
+	if err == nil && len(replies) != len(commands) {
+		err = errReply
+	}
+	return replies, err
+}
+
 // SwitchReplies sends CLIENT REPLY ON, and waits for its reply, or OFF, which
 // has none. The lane's owner must have no request in flight. Where it has
 // replies off they stay so as far as PushesRESP3 is concerned.
 func (l *Lane) SwitchReplies(on bool) error {
-	c := &call{done: make(chan struct{})}
+	c := newCall(1)
 	var b Batch
 	if !on {
 		defer l.hush(false)
@@ -191,7 +233,7 @@ func (l *Lane) hush(on bool) {
 	l.hushed = on && l.state.Off
 }
 
-// call sends p, the one request of b, and waits until c has its reply.
+// call sends p, the requests of b, and waits until c has their replies.
 func (l *Lane) call(c *call, p []byte, b *Batch) error {
 	if l.Opaque() || l.Send(c, p, b) != nil {
 		return ErrBroken
