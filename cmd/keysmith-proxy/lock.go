@@ -188,12 +188,13 @@ func (l *lockRun) attend(h *hold, p *lockedProcess) int {
 	}
 }
 
-// heed acts if lost is not nil: the lock is lost while the command runs.
+// heed acts if lost is not nil: the lock is lost while the command runs. What may
+// be left of it (after silence nobody knows) is kept until the command has ended.
 func (l *lockRun) heed(h *hold, p *lockedProcess, lost error) {
 	if lost == nil {
 		return
 	}
-	h.close() // its other holder may be running; there is nothing to be kept
+	h.lost = true
 	l.say("%s: %v; %s", l.name, lost, l.onLoss.says())
 	if s := l.onLoss.signal(); s != 0 {
 		p.signal(s)

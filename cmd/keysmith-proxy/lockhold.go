@@ -7,9 +7,9 @@ import (
 )
 
 // maxUnanswered is how many PINGs may be under way. With one each 5 s a proxy or a
-// Redis that hangs is noticed after 20 s: a lock that was renewed every third of
-// the default ks-lock-ttl had that long to live when the first was sent.
-const maxUnanswered = 4
+// Redis that hangs is noticed within 20 s. That is what is left of a lock that is
+// renewed every third of the default ks-lock-ttl, 30 s, just before it is.
+const maxUnanswered = 3
 
 // errReleased is what release returns if the lock was gone before it.
 var errReleased = errors.New("lost the lock before the command ended: another may have held it meanwhile")
@@ -22,7 +22,7 @@ type hold struct {
 	conn       *lockConn
 	messages   chan message  // what arrives
 	closed     chan struct{} // closed by close: nobody reads messages any more
-	gone       bool          // closed is closed
+	lost       bool          // it is said already; set by who says it
 	unanswered int           // commands under way
 }
 
@@ -56,7 +56,7 @@ func (h *hold) read() {
 // receive returns an error if m says that the lock is lost.
 func (h *hold) receive(m message) error {
 	switch {
-	case h.gone:
+	case h.lost:
 		return nil
 	case m.err != nil:
 		return fmt.Errorf("lost the lock: the connection to the proxy broke (%w)", m.err)
@@ -78,7 +78,7 @@ func (h *hold) tellsOfLoss(push reply) bool {
 // the time is up although the answers are there.
 func (h *hold) ping() error {
 	switch {
-	case h.gone:
+	case h.lost:
 		return nil
 	case h.unanswered >= maxUnanswered:
 		return errors.New("lost the lock, most likely: the proxy, or its Redis, has not answered for too long")
@@ -96,12 +96,11 @@ func (h *hold) ask(args ...string) {
 
 // release gives the lock back and waits until that is done, so that who is told by
 // the exit of this process finds it free. It returns an error if the lock was lost
-// and nobody has heard of that yet.
+// and nobody has said so yet.
 func (h *hold) release() error {
-	if h.gone {
+	if h.lost {
 		return nil
 	}
-	defer h.close()
 	h.ask("KS.UNLOCK", h.name, h.token)
 	late := time.After(unlockPatience)
 	for {
@@ -131,11 +130,9 @@ func released(r reply) error {
 	return nil
 }
 
-// close ends the connection, and with it the hold if it still stands.
+// close ends the connection, and with it the hold if it still stands. It is called
+// once, last.
 func (h *hold) close() {
-	if !h.gone {
-		h.gone = true
-		close(h.closed)
-		h.conn.Close()
-	}
+	close(h.closed)
+	h.conn.Close()
 }

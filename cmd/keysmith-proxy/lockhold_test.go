@@ -199,6 +199,37 @@ func TestASilentProxyIsALoss(t *testing.T) {
 	}
 }
 
+func TestAfterSilenceTheConnectionIsKeptForTheCommand(t *testing.T) {
+	heard := make(chan []string)
+	o := scriptedProxy(t, func(conn net.Conn, r *bufio.Reader) {
+		granting(conn, r)
+		for words := expect(r); words != nil; words = expect(r) {
+			heard <- words
+		}
+	})
+	o.onLoss = "keep"
+	h := acquired(t, o)
+	var errs bytes.Buffer
+	l := &lockRun{lockOptions: o, stderr: &errs}
+	for range maxUnanswered {
+		l.heed(h, nil, h.ping())
+		<-heard
+	}
+	if errs.Len() > 0 {
+		t.Errorf("%s", &errs)
+	}
+	for range 3 {
+		l.heed(h, nil, h.ping())
+	}
+	if got := strings.Count(errs.String(), "lost the lock, most likely"); got != 1 {
+		t.Errorf("said %d times: %s", got, &errs)
+	}
+	h.conn.send("ECHO")
+	if got := <-heard; !reflect.DeepEqual(got, []string{"ECHO"}) {
+		t.Errorf("the proxy hears %q", got)
+	}
+}
+
 func TestAnyAnswerIsASignOfLife(t *testing.T) {
 	pinged := make(chan []string)
 	o := scriptedProxy(t, func(conn net.Conn, r *bufio.Reader) {
