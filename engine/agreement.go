@@ -152,6 +152,13 @@ func (a *agreement) check() error {
 	}
 }
 
+// doubt makes the next call look first.
+func (a *agreement) doubt() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sure = time.Time{}
+}
+
 // lookAtAgreement asks Redis, and with say says what this proxy does if nobody has.
 func (e *Engine) lookAtAgreement(ctx context.Context, say bool) (string, error) {
 	reply, err := agreeScript.run(ctx, e.own, []string{agreementKey},

@@ -93,6 +93,7 @@ func (e *Engine) newCall(ctx context.Context, s Session, memo bool, k keys, r Re
 	if r.Lease == 0 || r.Session {
 		r.Lease = e.LockTTL()
 	}
+	r.Lease = e.bounded(r.Lease)
 	mode := "l"
 	if r.Session {
 		mode = "s"
@@ -100,6 +101,14 @@ func (e *Engine) newCall(ctx context.Context, s Session, memo bool, k keys, r Re
 	c.own = strings.TrimSpace(mode + " " + peer.Addr + " " + peer.Name)
 	c.req, c.args = r, e.common(c.line, k)
 	return c, nil
+}
+
+// bounded is a lease, or the longest there may be, in ms.
+func (e *Engine) bounded(lease int64) int64 {
+	if most := e.cfg.MaxLease.Milliseconds(); most > 0 {
+		return min(lease, most)
+	}
+	return lease
 }
 
 // ask runs the call's script once. first tells the attempt's first ask, which alone may take over what
@@ -288,14 +297,16 @@ func (c *call) departure() departure {
 // leave takes the call out of the line, or hands on what it was granted meanwhile, and waits a while for
 // that to be done. The call's last ask has been answered by then, so nothing of it is still on its way.
 func (e *Engine) leave(c *call) {
-	done := e.leaver.add(c.line, c.departure())
-	patience := time.NewTimer(leavePatience)
-	defer patience.Stop()
-	select {
-	case <-done:
-	case <-patience.C:
-	case <-e.run.Done():
+	e.awaitAll([]<-chan struct{}{e.depart(c)})
+}
+
+// depart queues the call's departure, and that of its place if that is kept for a while.
+func (e *Engine) depart(c *call) <-chan struct{} {
+	if c.keep {
+		over := departure{token: c.req.Token, seq: c.seq, over: true}
+		time.AfterFunc(keepPlace+leaseGrace, func() { e.leaver.add(c.line, over) })
 	}
+	return e.leaver.add(c.line, c.departure())
 }
 
 // leaveAfter cleans up after an ask that failed: one that Redis refused did nothing, so only earlier
@@ -305,7 +316,7 @@ func (e *Engine) leaveAfter(c *call, first bool, err error) {
 	case isLost(err):
 		e.leaveLost(c)
 	case !first:
-		e.leaver.add(c.line, c.departure())
+		e.depart(c)
 	}
 }
 

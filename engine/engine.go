@@ -24,6 +24,7 @@ type Config struct {
 	LockWait   time.Duration // how long callers who don't say wait; 0: as long as it takes
 	TagSplit   string        // which ':' ends the tag of a name, "first" (default) or "last"
 	MaxWaiters int           // default 100000
+	MaxLease   time.Duration // longer ones are cut; 0: none is. For a Redis that can't count that far
 
 	Logger *slog.Logger // default: discards
 }

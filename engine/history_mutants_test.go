@@ -19,7 +19,7 @@ type mutant struct {
 var mutants = []mutant{
 	// whose it is
 	{"a leave that ignores whose grant it is", nil, "s.st ~= 'f' and s.by.attempt == attempt then", "s.st ~= 'f' then", byHistories},
-	{"a leave that ignores whose place it is", nil, "p.attempt == attempt and not p.kept and", "not p.kept and", byHistories},
+	{"a leave that ignores whose place it is", nil, "p.attempt == attempt and over == p.kept and", "over == p.kept and", byHistories},
 	{
 		"a renewal that ignores whose grant it is", renewScript,
 		"s.by.attempt ~= attempt", "false", byHistories,

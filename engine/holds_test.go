@@ -236,6 +236,20 @@ func TestAPlaceIsKeptForACallerWhoLoops(t *testing.T) {
 	})
 }
 
+func TestAPlaceOfACallerWhoNeverComesBackIsClearedAway(t *testing.T) {
+	b := onRedis(t)
+	e := b.engine()
+	s := b.session(0)
+	mustLock(t, e, b.session(0), Request{Name: name})
+	for i := range 3 {
+		if _, err := e.Lock(t.Context(), s, Request{Name: name, Token: fmt.Sprint(i), Wait: 1}); !errors.Is(err, ErrNotGranted) {
+			t.Fatal(err)
+		}
+	}
+	b.inLine(queue, 3)
+	b.inLine(queue, 0) // though nobody asks
+}
+
 func TestWaitingForOneselfIsAnErrorAtOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *backend) {
 		e := b.engine()

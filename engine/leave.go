@@ -18,6 +18,10 @@ const (
 	leaveRetry = 100 * time.Millisecond
 	leaveAge   = time.Minute
 
+	// keepPlace is how long the place of a call with a token of the caller's outlives it; lua/line.lua has
+	// the same. Then its proxy clears it away.
+	keepPlace = 2 * time.Second
+
 	// leavePatience is how long a call waits for its own departure before it answers.
 	leavePatience = time.Second
 )
@@ -28,10 +32,19 @@ type departure struct {
 	token    string
 	seq      uint64
 	keep     bool // the place, for a while
+	over     bool // it was kept long enough
 	keepHeld bool // leave what the attempt claimed
 	served   bool // a memo caller that got its value: a RESOLVE may have taken it out of the line already
 	since    time.Time
 	done     chan struct{} // closed when Redis has taken it, or it is given up
+}
+
+// placeFlag says what the leave script does with the place.
+func (d departure) placeFlag() int {
+	if d.over {
+		return 2
+	}
+	return asFlag(d.keep)
 }
 
 // party is what can leave in one script.
@@ -87,10 +100,8 @@ func (l *leaver) add(at line, d departure) <-chan struct{} {
 	return d.done
 }
 
-// addAgain queues d now, and again after a second and after ten: for a call whose ask Redis may still
-// execute.
+// addAgain queues d once more after a second and after ten: for a call whose ask Redis may still execute.
 func (l *leaver) addAgain(at line, d departure) {
-	l.add(at, d)
 	for _, pause := range []time.Duration{time.Second, 10 * time.Second} {
 		time.AfterFunc(pause, func() { l.add(at, d) })
 	}
@@ -102,9 +113,9 @@ func (l *leaver) addAgain(at line, d departure) {
 func (e *Engine) leaveLost(c *call) {
 	d := c.departure()
 	started := e.spawn(func() {
-		if e.killLane(c.peer) {
-			e.leaver.add(c.line, d)
-		} else {
+		killed := e.killLane(c.peer)
+		e.depart(c)
+		if !killed {
 			e.leaver.addAgain(c.line, d)
 		}
 	})
@@ -275,7 +286,7 @@ func (e *Engine) leaveCall(b batch) ([]string, []any) {
 	args := append(e.common(b.line, k), released)
 	for _, d := range b.who {
 		if d.seq != 0 { // 0: nobody leaves, the script looks after a claim
-			args = append(args, d.token, int64(d.seq), asFlag(d.keep))
+			args = append(args, d.token, int64(d.seq), d.placeFlag())
 		}
 	}
 	return k.ofLine(), args

@@ -90,7 +90,7 @@ func (e *Engine) Extend(ctx context.Context, s Session, name, token string, leas
 	if err != nil {
 		return false, err
 	}
-	reply, err := extendScript.run(ctx, s, k.ofLine(), append(e.common(at, k), token, lease))
+	reply, err := extendScript.run(ctx, s, k.ofLine(), append(e.common(at, k), token, e.bounded(lease)))
 	if err != nil {
 		e.ringIfLost(at, err)
 		return false, err

@@ -111,6 +111,7 @@ func (m *mlock) confirm(ctx context.Context) ([]int64, error) {
 	if lease == 0 || m.req.Session {
 		lease = m.e.LockTTL()
 	}
+	lease = m.e.bounded(lease)
 	if m.req.Session {
 		mode = "s"
 	}
@@ -151,7 +152,7 @@ func (m *mlock) release() {
 	gone := make([]<-chan struct{}, len(m.held))
 	for i, c := range m.held {
 		m.e.holds.gone(c.seq)
-		gone[i] = m.e.leaver.add(c.line, c.departure())
+		gone[i] = m.e.depart(c)
 	}
 	m.e.awaitAll(gone)
 }

@@ -303,6 +303,19 @@ var scenarios = []struct {
 		{"release A a", "1, watch, owner c, ring C:1"},
 	}, "c [] {c l:C:1 p}"},
 
+	{"a place that was kept long enough is cleared away by its proxy, if nobody has taken it again", []act{
+		{"live A B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"ask d B:2", "wait"},
+		{"leave B keep b:1 d:2", "2, ring C:1"},
+		{"ask d A:2", "wait"},
+		{"leave B over b:1 d:2", "1, ring C:1"},
+		{"leave B over b:1", "0"},
+		{"leave B over c:1", "0"},
+	}, "a [c=l:C:1 d=l:A:2] {a l:A:1 h}"},
+
 	{"a kept place reserves nothing", []act{
 		{"live B", ""},
 		{"ask a A:1", "granted, owner a"},

@@ -157,12 +157,13 @@ func (st *stage) ask(args []string) (any, error) {
 	return st.run(s, keys, instance, args[0], seq, first, lease, nowait, seen, own, since)
 }
 
-// leave: leave <instance> all|unclaimed|keep <token>:<seq> ...
+// leave: leave <instance> all|unclaimed|keep|over <token>:<seq> ...
 func (st *stage) leave(args []string) (any, error) {
 	rest := []any{asFlag(args[1] != "unclaimed")}
 	for _, pair := range args[2:] {
 		token, seq, _ := strings.Cut(pair, ":")
-		rest = append(rest, token, seq, asFlag(args[1] == "keep"))
+		flag := map[string]int{"keep": 1, "over": 2}[args[1]]
+		rest = append(rest, token, seq, flag)
 	}
 	return st.run(leaveScript, st.keys.ofLine(), args[0], rest...)
 }

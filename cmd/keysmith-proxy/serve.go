@@ -157,6 +157,7 @@ func (d *daemon) start(ctx context.Context, upstreamTimeout time.Duration) error
 		LockWait:   c.lockWait,
 		TagSplit:   c.tagSplit,
 		MaxWaiters: maxWaiters,
+		MaxLease:   d.maxLease(),
 		Logger:     d.log,
 	})
 	// The engine outlives ctx: it releases locks while the proxy stops.
@@ -176,6 +177,14 @@ func (d *daemon) start(ctx context.Context, upstreamTimeout time.Duration) error
 		Logger:          d.log,
 	})
 	return nil
+}
+
+// maxLease is what miniredis can count, in nanoseconds, with room to spare; Redis itself has no such bound.
+func (d *daemon) maxLease() time.Duration {
+	if d.upstream.embedded == nil {
+		return 0
+	}
+	return 50 * 365 * 24 * time.Hour
 }
 
 // tell logs what look has found out about Redis, or what there is to find out once

@@ -6,7 +6,8 @@
 --
 -- ARGV  7 1: also give back what was claimed (0 for a bell that nobody here waits for: it may be
 --       older than the claim)
---       8.. token, seq of the attempt, 1: keep the place for a while; token, seq, ...
+--       8.. token, seq of the attempt, 1: keep the place for a while, 2: it was kept long enough, 0; token,
+--       seq, ...
 -- Returns {left, rings}: how many places or holds were given up.
 -- Atomic: between the look at the attempt and the removal no one else may take over.
 
@@ -17,10 +18,11 @@ return run(function()
   local gone, left, release, clear, back = {}, 0, false, false, nil
   for i = 8, #ARGV, 3 do
     local token, attempt, keep = ARGV[i], INSTANCE .. ':' .. ARGV[i + 1], ARGV[i + 2] == '1'
+    local over = ARGV[i + 2] == '2'
     local entry = call('HGET', WAITING, token)
     if entry then
       local p = parse(entry)
-      if p.attempt == attempt and not p.kept and not gone[token] then
+      if p.attempt == attempt and over == p.kept and not gone[token] then
         gone[token], left = true, left + 1
         if keep then
           marks[#marks + 1] = { token, p.id .. '|~' .. int(s.now) }
@@ -28,6 +30,8 @@ return run(function()
           drops[#drops + 1] = token
         end
       end
+    elseif over then
+      entry = nil -- it has been taken again, or has gone
     elseif s.tok == token and s.st ~= 'f' and s.by.attempt == attempt then
       clear = s.lapsed
       release = s.owner == token and (s.st == 'p' or ARGV[7] == '1')
