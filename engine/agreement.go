@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -54,7 +55,7 @@ func (a *agreement) run(ctx context.Context) {
 			say = false
 			a.found(said)
 			pause = agreementLook
-		case errors.As(err, &refused): // a replica, an ACL, ...: what it has against a call it says to that
+		case errors.As(err, &refused) && !isPassing(refused): // a replica, an ACL, ...: what it has against a call it says to that
 			a.refused(string(refused))
 			pause = time.Second
 		}
@@ -72,6 +73,12 @@ func (a *agreement) wasUsed() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.used
+}
+
+// isPassing: Redis will tell in a moment.
+func isPassing(refused RedisError) bool {
+	first, _, _ := strings.Cut(string(refused), " ")
+	return first == "LOADING" || first == "BUSY" || first == "TRYAGAIN"
 }
 
 // found books what a look said.

@@ -148,7 +148,7 @@ func asFlag(on bool) int {
 	return 0
 }
 
-func parseAnswer(reply any) (a answer, rings []int64, err error) {
+func parseAnswer(reply any) (a answer, rings []ring, err error) {
 	f := fieldsOf(reply)
 	switch word := f.text(); word {
 	case "granted":
@@ -168,7 +168,7 @@ func parseAnswer(reply any) (a answer, rings []int64, err error) {
 	default:
 		return a, nil, errors.Join(f.err, fmt.Errorf("unknown answer %q", word))
 	}
-	rings = f.seqs()
+	rings = f.rings()
 	return a, rings, f.err
 }
 

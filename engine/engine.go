@@ -206,15 +206,15 @@ const (
 )
 
 // ringLocal rings those of this proxy whom a script's reply names.
-func (e *Engine) ringLocal(l line, seqs []int64) {
-	for _, seq := range seqs {
-		switch seq {
+func (e *Engine) ringLocal(l line, rings []ring) {
+	for _, r := range rings {
+		switch r.seq {
 		case watchClaim:
 			e.claims.watch(l)
 		case ringObservers:
 			e.waiters.ringObservers(l)
 		default:
-			e.waiters.ring(uint64(seq))
+			e.rung(bell{line: l, seq: uint64(r.seq), token: r.token})
 		}
 	}
 }

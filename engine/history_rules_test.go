@@ -246,7 +246,8 @@ func (h *history) ran(reply any, by string) {
 	list, _ := reply.([]any)
 	for _, part := range list {
 		rings, _ := part.([]any)
-		for _, seq := range rings {
+		for _, ring := range rings {
+			seq, _, _ := strings.Cut(ring.(string), " ")
 			h.told = append(h.told, fmt.Sprintf("ring %s:%s", by, seq))
 		}
 	}

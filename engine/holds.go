@@ -73,7 +73,7 @@ func newHolds(ttl time.Duration) *holds {
 
 // granted books a grant; the ask was sent at the time sent. Replies may be booked in another order than
 // Redis gave them, so an earlier attempt with the same token stays: its renewal will say that it is
-// superseded. Only on its own connection, where order is kept, a lease ends a hold.
+// superseded. Only on its own connection, where order is kept, the later one counts.
 func (hs *holds) granted(c *call, sent time.Time) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -82,13 +82,13 @@ func (hs *holds) granted(c *call, sent time.Time) {
 		g = &sessionGrants{last: map[line]lastGrant{}, held: map[uint64]*hold{}}
 		hs.sessions[c.s] = g
 	}
+	for _, h := range slices.Clone(hs.lines[c.line]) {
+		if h.s == c.s && h.token == c.req.Token {
+			hs.drop(h)
+		}
+	}
 	if !c.req.Session {
 		g.remember(c.line, lastGrant{c.req.Token, sent.Add(longMillis(c.req.Lease))})
-		for _, h := range slices.Clone(hs.lines[c.line]) {
-			if h.s == c.s && h.token == c.req.Token {
-				hs.drop(h)
-			}
-		}
 		return
 	}
 	g.remember(c.line, lastGrant{c.req.Token, sent.Add(never)})

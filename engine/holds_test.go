@@ -456,7 +456,7 @@ func TestARenewalUnderWayDoesNotTakeWhatWasUnlockedForLost(t *testing.T) {
 	held := mustLock(t, e, s, Request{Name: name, Session: true})
 	h := onlyHold(t, e)
 	mustUnlock(t, e, s, name, held.Token)
-	(&watchdog{e: e}).settle(t.Context(), h, renewLost, time.Now()) // the reply of a renewal that was under way
+	(&watchdog{e: e}).settle(h, renewLost, time.Now()) // the reply of a renewal that was under way
 	if len(s.pushed) > 0 {
 		t.Errorf("told %q", <-s.pushed)
 	}
@@ -638,4 +638,24 @@ func TestTheTokenOfASessionLockIsNotForgotten(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
+}
+
+func TestManyLossesAreToldAtOnce(t *testing.T) {
+	b := onMiniredis(t)
+	e := b.engine(brief)
+	s := b.session(0)
+	const many = 50
+	s.pushed = make(chan []string, many)
+	for i := range many {
+		mustLock(t, e, s, Request{Name: fmt.Sprint("n", i), Session: true})
+	}
+	b.mini.SetError("LOADING Redis is loading the dataset in memory")
+	began := time.Now()
+	for range many {
+		wait(t, s.pushed)
+	}
+	if after := time.Since(began); after > 2*time.Second {
+		t.Errorf("the last was told after %v, with a TTL of 300 ms", after)
+	}
+	b.mini.SetError("")
 }

@@ -268,7 +268,7 @@ func (e *Engine) sendDepartures(ctx context.Context, batches []batch) []error {
 		if err == nil {
 			f := fieldsOf(reply)
 			f.number()
-			e.ringLocal(b.line, f.seqs())
+			e.ringLocal(b.line, f.rings())
 		} else if !isTransient(err) {
 			e.log.Warn("leave was refused", "err", err)
 		}

@@ -76,7 +76,7 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 	}
 	f := fieldsOf(reply)
 	released := f.number() == 1
-	e.ringLocal(at, f.seqs())
+	e.ringLocal(at, f.rings())
 	if !released {
 		undo()
 	}
@@ -97,7 +97,7 @@ func (e *Engine) Extend(ctx context.Context, s Session, name, token string, leas
 	}
 	f := fieldsOf(reply)
 	holds := f.number() == 1
-	e.ringLocal(at, f.seqs())
+	e.ringLocal(at, f.rings())
 	if holds {
 		e.holds.extended(s, at, token, time.Now().Add(longMillis(lease)))
 	}

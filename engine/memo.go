@@ -108,7 +108,7 @@ func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, er
 	}
 	f := fieldsOf(reply)
 	stored := f.number() == 1
-	e.ringLocal(at, f.seqs())
+	e.ringLocal(at, f.rings())
 	if f.number() == 1 {
 		e.resolvedHere(at, before, r.Value)
 	}
@@ -148,7 +148,7 @@ func (e *Engine) Reject(ctx context.Context, s Session, r Rejection) (bool, erro
 	}
 	f := fieldsOf(reply)
 	done := f.number() == 1
-	e.ringLocal(at, f.seqs())
+	e.ringLocal(at, f.rings())
 	mine, fence := f.number() == 1, f.number()
 	if mine {
 		e.rejected(at, fence, r.Message)

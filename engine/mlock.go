@@ -132,7 +132,7 @@ func (m *mlock) confirm(ctx context.Context) ([]int64, error) {
 	}
 	f := fieldsOf(reply)
 	all := f.number() == 1
-	rings := f.seqs()
+	rings := f.rings()
 	if !all {
 		return nil, errors.Join(f.err, errRepeat)
 	}
@@ -140,10 +140,8 @@ func (m *mlock) confirm(ctx context.Context) ([]int64, error) {
 	for i, c := range m.held {
 		fences[i] = f.number()
 		m.e.holds.loud(c)
-		for _, seq := range rings { // they may be of any of the names
-			m.e.ringLocal(c.line, []int64{seq})
-		}
 	}
+	m.e.ringLocal(first.line, rings) // waiters are found whatever their line
 	return fences, f.err
 }
 

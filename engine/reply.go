@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // fields reads a script's reply from left to right; the first mismatch sticks.
@@ -59,21 +60,28 @@ func (f *fields) number() int64 {
 	return 0
 }
 
-// seqs reads the waiters of this proxy that the script wants rung.
-func (f *fields) seqs() []int64 {
+// ring is a waiter of this proxy that a script wants rung; seq may be watchClaim or ringObservers instead.
+type ring struct {
+	seq   int64
+	token string
+}
+
+// rings reads whom the script wants rung.
+func (f *fields) rings() []ring {
 	v := f.next()
 	list, ok := v.([]any)
 	if !ok && f.err == nil {
 		f.err = fmt.Errorf("script replied %T instead of the waiters to ring", v)
 	}
-	out := make([]int64, 0, len(list))
+	out := make([]ring, 0, len(list))
 	for _, item := range list {
 		s, _ := item.(string)
-		seq, err := strconv.ParseInt(s, 10, 64)
+		digits, token, _ := strings.Cut(s, " ")
+		seq, err := strconv.ParseInt(digits, 10, 64)
 		if err != nil && f.err == nil {
-			f.err = fmt.Errorf("script wants waiter %q rung", s)
+			f.err = fmt.Errorf("script wants waiter %q rung", digits)
 		}
-		out = append(out, seq)
+		out = append(out, ring{seq, token})
 	}
 	return out
 }

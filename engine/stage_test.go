@@ -284,8 +284,8 @@ func describe(reply any, err error, instance string) []string {
 	}
 	for _, part := range list {
 		if rings, ok := part.([]any); ok {
-			for _, seq := range rings {
-				switch seq {
+			for _, ring := range rings {
+				switch seq, _, _ := strings.Cut(ring.(string), " "); seq {
 				case "0":
 					out = append(out, "watch")
 				case "-1":

@@ -2,7 +2,10 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // The watchdog renews the locks that sessions hold: every third of the TTL, all that are due in one
@@ -78,7 +81,7 @@ func (d *watchdog) round(ctx context.Context) {
 		due = due[n:]
 	}
 	cancel()
-	d.expire(ctx)
+	d.expire()
 	d.publish(ctx)
 }
 
@@ -101,16 +104,25 @@ func (d *watchdog) renew(ctx context.Context, due []*hold) {
 	for i, r := range d.e.own.runAll(ctx, renewScript, calls) {
 		said, ok := r.reply.(int64)
 		if r.err != nil || !ok {
-			d.e.log.Debug("session lock was not renewed, trying again", "name", due[i].name, "err", r.err)
+			d.notRenewed(due[i], r.err)
 			said = -1
 		}
-		d.settle(ctx, due[i], said, sent)
+		d.settle(due[i], said, sent)
 	}
+}
+
+// notRenewed logs why; what Redis will go on to refuse is worth a warning.
+func (d *watchdog) notRenewed(h *hold, err error) {
+	level := slog.LevelDebug
+	if err != nil && !isTransient(err) {
+		level = slog.LevelWarn
+	}
+	d.e.log.Log(context.Background(), level, "session lock was not renewed, trying again", "name", h.name, "err", err)
 }
 
 // settle books what a renewal said. A hold that was given up meanwhile is not in the set any more, and
 // nothing is said of it.
-func (d *watchdog) settle(ctx context.Context, h *hold, said int64, sent time.Time) {
+func (d *watchdog) settle(h *hold, said int64, sent time.Time) {
 	hs := d.e.holds
 	hs.mu.Lock()
 	current := hs.held[h.seq] == h
@@ -127,12 +139,12 @@ func (d *watchdog) settle(ctx context.Context, h *hold, said int64, sent time.Ti
 	quiet := h.quiet
 	hs.mu.Unlock()
 	if current && said == renewLost && !quiet {
-		d.tell(ctx, h)
+		d.tell(h)
 	}
 }
 
 // expire gives up those who could not be renewed for so long that they may have run out.
-func (d *watchdog) expire(ctx context.Context) {
+func (d *watchdog) expire() {
 	hs := d.e.holds
 	var ended []*hold
 	hs.mu.Lock()
@@ -146,32 +158,43 @@ func (d *watchdog) expire(ctx context.Context) {
 	for _, h := range ended {
 		d.e.leaver.add(h.line, h.departure()) // if it stands after all
 		if !h.quiet {
-			d.tell(ctx, h)
+			d.tell(h)
 		}
 	}
 }
 
-// tell says that a lock is lost: to the client, if it can be told, and to whoever listens.
-func (d *watchdog) tell(ctx context.Context, h *hold) {
+// tell says that a lock is lost: to the client, if it can be told, and at the end of the round to whoever
+// listens.
+func (d *watchdog) tell(h *hold) {
 	d.e.log.Warn("a session lock is lost: it was deleted, or could not be renewed in time", "name", h.name, "db", h.db)
 	h.s.Push("ks.lost", h.name, h.token)
 	k, _ := keysOf(h.name, d.e.cfg.TagSplit)
 	d.news = append(d.news, lost{k.locklost, h.token, time.Now()})
-	d.publish(ctx)
 }
 
-// publish sends the news, and keeps what can't be sent.
+// publish sends the news in one pipeline, and keeps what can't be sent.
 func (d *watchdog) publish(ctx context.Context) {
-	for len(d.news) > 0 {
-		n := d.news[0]
-		if time.Since(n.since) < newsAge {
-			ctx, cancel := context.WithTimeout(ctx, d.e.holds.ttl/6)
-			_, err := d.e.own.Do(ctx, "PUBLISH", n.channel, n.token)
-			cancel()
-			if err != nil && isTransient(err) {
-				return
-			}
-		}
-		d.news = d.news[1:]
+	if len(d.news) == 0 {
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, d.e.holds.ttl/6)
+	defer cancel()
+	pipe := d.e.own.client.Pipeline()
+	sent := make([]*redis.IntCmd, len(d.news))
+	for i, n := range d.news {
+		sent[i] = pipe.Publish(ctx, n.channel, n.token)
+	}
+	_, _ = pipe.Exec(ctx) // each has its error
+	var kept []lost
+	for i, n := range d.news {
+		_, err := ownReply(nil, sent[i].Err())
+		switch {
+		case err == nil:
+		case isTransient(err) && time.Since(n.since) < newsAge:
+			kept = append(kept, n)
+		default:
+			d.e.log.Warn("that a lock is lost could not be published", "channel", n.channel, "err", err)
+		}
+	}
+	d.news = kept
 }

@@ -33,8 +33,8 @@ local CHUNK, CHUNKS = 4, 64 -- waiters read at first, and at most, at once: most
 local REBUILD = 16 -- leaving waiters from which on copying the line beats one LREM each
 local MAXFENCE = 9007199254740992 -- doubles count by ones below it
 
-local rings = {} -- seq of waiters of the asking instance, rung by the reply itself; 0: watch the claim;
-                 -- -1: the KS.WAIT callers
+local rings = {} -- "<seq> <token>" of waiters of the asking instance, rung by the reply itself; 0: watch the
+                 -- claim; -1: the KS.WAIT callers
 local bells = {} -- {channel, payload} for other instances
 local drops = {} -- tokens that leave the line
 local marks = {} -- {token, place with a mark}
@@ -162,7 +162,7 @@ end
 local function ring(p, token)
   if not p or not p.instance then return end -- KeySmith's waiters hear locknotif
   if p.instance == INSTANCE then
-    rings[#rings + 1] = p.seq
+    rings[#rings + 1] = p.seq .. ' ' .. token
   else
     bells[#bells + 1] = { 'ks/inbox:' .. p.instance,
       'r ' .. DB .. ' ' .. p.seq .. ' ' .. #token .. ' ' .. token .. NAME }
