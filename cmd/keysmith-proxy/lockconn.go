@@ -53,7 +53,10 @@ func dialLock(ctx context.Context, o *lockOptions) (*lockConn, error) {
 		Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3,
 	}}
 	conn, err := dialer.DialContext(ctx, network, addr)
-	if err != nil {
+	switch {
+	case isBrokenOff(err): // accepted and reset, before we knew
+		return nil, explain(err)
+	case err != nil:
 		return nil, fmt.Errorf("can't reach keysmith-proxy: %w (-h, -p and -s say where it is)", err)
 	}
 	if o.tls.on {
@@ -200,15 +203,18 @@ type replyError string
 
 func (e replyError) Error() string { return string(e) }
 
-// brokenOff are the errors of a connection that the other side has ended.
-var brokenOff = []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}
+// isBrokenOff tells the errors of a connection that the other side has ended.
+func isBrokenOff(err error) bool {
+	ends := []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}
+	return slices.ContainsFunc(ends, func(end error) bool { return errors.Is(err, end) })
+}
 
 // explain adds what a user can do about err.
 func explain(err error) error {
 	var replied replyError
 	var timeout net.Error
 	switch {
-	case slices.ContainsFunc(brokenOff, func(broken error) bool { return errors.Is(err, broken) }):
+	case isBrokenOff(err):
 		return errors.New("the proxy has closed the connection; can it reach its Redis?")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return errors.New("the proxy does not answer")
