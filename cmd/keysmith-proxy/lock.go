@@ -75,7 +75,7 @@ func (l *lockRun) run() int {
 	}
 	p, err := l.start(path, h.grant)
 	if err != nil {
-		h.release()
+		_ = h.release() // the command has not run, so its loss matters to nobody
 		return l.cannotRun(err)
 	}
 	return l.attend(h, p)

@@ -90,7 +90,7 @@ func (h *hold) ping() error {
 // ask sends a command. If that fails, so does reading, which tells.
 func (h *hold) ask(args ...string) {
 	h.unanswered++
-	h.conn.SetWriteDeadline(time.Now().Add(unlockPatience))
+	_ = h.conn.SetWriteDeadline(time.Now().Add(unlockPatience))
 	_ = h.conn.send(args...)
 }
 

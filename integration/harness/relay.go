@@ -263,7 +263,7 @@ func (f *flow) finish() {
 		return
 	}
 	if half, ok := f.to.(*net.TCPConn); ok {
-		half.CloseWrite()
+		_ = half.CloseWrite()
 	}
 }
 

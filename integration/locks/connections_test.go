@@ -1,6 +1,7 @@
 package locks
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -98,13 +99,13 @@ func TestTheInboxIsKilledInBetween(t *testing.T) {
 				o := <-collect([]*client{w.client})
 				next, err := asGrant(o.reply)
 				if o.err != nil || err != nil || next.fence <= fence {
-					turns <- fmt.Errorf("waiter %d: %+v after fence %d, %v, %v", i, next, fence, o.err, err)
+					turns <- fmt.Errorf("waiter %d: %+v after fence %d: %w", i, next, fence, errors.Join(o.err, err))
 					return
 				}
 				fence = next.fence
 				w.ask("KS.UNLOCK", name, next.token)
 				if o := <-collect([]*client{w.client}); o.reply != int64(1) {
-					turns <- fmt.Errorf("waiter %d: KS.UNLOCK answers %v, %v", i, o.reply, o.err)
+					turns <- fmt.Errorf("waiter %d: KS.UNLOCK answers %v: %w", i, o.reply, o.err)
 					return
 				}
 			}
