@@ -11,6 +11,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/tidwall/redcon"
 	"go.uber.org/goleak"
 
 	"github.com/keysmith-proxy/keysmith-proxy/engine"
@@ -20,8 +21,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testSession is a client: one connection to Redis, and a protocol version.
 type testSession struct {
-	conn *redis.Conn
-	resp int
+	conn     *redis.Conn
+	resp     int
+	watching bool
 }
 
 func (s *testSession) Do(_ context.Context, args ...any) (any, error) {
@@ -35,6 +37,37 @@ func (s *testSession) Do(_ context.Context, args ...any) (any, error) {
 	}
 	return reply, err
 }
+
+// Exchange asks by Do, which is enough for replies that are strings.
+func (s *testSession) Exchange(ctx context.Context, commands ...[]any) ([][]byte, error) {
+	var replies [][]byte
+	for _, args := range commands {
+		reply, err := s.Do(ctx, args...)
+		replies = append(replies, rawReply(reply, err))
+	}
+	return replies, nil
+}
+
+func rawReply(reply any, err error) []byte {
+	switch v := reply.(type) {
+	case string:
+		return redcon.AppendBulkString(nil, v)
+	case int64:
+		return redcon.AppendInt(nil, v)
+	case []any:
+		raw := redcon.AppendArray(nil, len(v))
+		for _, element := range v {
+			raw = append(raw, rawReply(element, nil)...)
+		}
+		return raw
+	}
+	if err != nil {
+		return redcon.AppendError(nil, err.Error())
+	}
+	return redcon.AppendNull(nil)
+}
+
+func (s *testSession) Watching() bool      { return s.watching }
 func (s *testSession) DB() int             { return 0 }
 func (s *testSession) RESP() int           { return s.resp }
 func (s *testSession) Push(...string) bool { return false }
@@ -186,6 +219,18 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.MUNLOCK 3 ma mb mc t", ":2\r\n"},
 		{`KS.MUNLOCK 1 ma ""`, ":0\r\n"},
 		{"KS.MUNLOCK 1 ma t", ":0\r\n"},
+		{"KS.GUARD n t", "-ERR wrong number of arguments for 'ks.guard' command\r\n"},
+		{"KS.GUARD a/stale:b t PING", "-ERR invalid lock name\r\n"},
+		{"KS.GUARD n t PING", "-LOCKLOST the token does not hold the lock on 'n', so nothing was run: get the lock again, and read again what the command was based on\r\n"},
+		{"KS.GUARD held other SET guarded x", "-LOCKLOST the token does not hold the lock on 'held', so nothing was run: get the lock again, and read again what the command was based on\r\n"},
+		{`KS.GUARD held "" SET guarded x`, "-LOCKLOST the token does not hold the lock on 'held', so nothing was run: get the lock again, and read again what the command was based on\r\n"},
+		{"ks.guard held mine set guarded v", "$2\r\nOK\r\n"},
+		{"KS.GUARD held mine GET guarded", "$1\r\nv\r\n"},
+		{"KS.GUARD held mine INCR guarded:n", ":1\r\n"},
+		{"KS.GUARD list t PING", "-LOCKLOST the token does not hold the lock on 'list', so nothing was run: get the lock again, and read again what the command was based on\r\n"},
+		{"KS.GUARD n t Select 1", "-ERR KS.GUARD can't run 'Select': it changes the connection, or answers other than once\r\n"},
+		{"KS.GUARD held mine ks.guard held mine PING", "-ERR KS.GUARD can't run 'ks.guard': it changes the connection, or answers other than once\r\n"},
+		{"KS.GUARD held mine KS.NOSUCH", "-ERR KS.GUARD can't run 'KS.NOSUCH': it changes the connection, or answers other than once\r\n"},
 		{"KS.WAIT n", "-ERR wrong number of arguments for 'ks.wait' command\r\n"},
 		{"KS.WAIT n -1", "-ERR timeout is negative\r\n"},
 		{"KS.WAIT n soon", "-ERR timeout is not an integer or out of range\r\n"},

@@ -52,6 +52,11 @@ func commands() []command {
 			(*Table).munlock,
 		},
 		{
+			"ks.guard", -4, "KS.GUARD name token command [arg ...]",
+			"Run the command if the token holds the lock at that very moment, and reply what it replies; else an error LOCKLOST, and nothing is run.",
+			(*Table).guard,
+		},
+		{
 			"ks.wait", 3, "KS.WAIT name ms",
 			"Wait until the hold that stands now has ended, without standing in line: 1, or 0 when so many milliseconds passed first. 0: as long as it takes.",
 			(*Table).wait,
@@ -184,6 +189,8 @@ func appendFailure(dst []byte, s Session, err error) []byte {
 	var unavailable *engine.UnavailableError
 	var deadlock *engine.DeadlockError
 	var rejected *engine.RejectedError
+	var lockLost *engine.LockLostError
+	var aborted *engine.AbortedError
 	switch {
 	case errors.Is(err, engine.ErrNotGranted), errors.Is(err, ErrHangUp):
 		return appendNil(dst, s)
@@ -197,7 +204,10 @@ func appendFailure(dst []byte, s Session, err error) []byte {
 		return appendError(dst, "KSUNAVAILABLE "+unavailable.Reason)
 	case errors.Is(err, ErrShutdown):
 		return appendError(dst, "KSUNAVAILABLE "+ErrShutdown.Error())
-	case errors.Is(err, engine.ErrInvalidName), errors.Is(err, engine.ErrTooManyWaiters):
+	case errors.As(err, &lockLost):
+		return appendError(dst, "LOCKLOST "+lockLost.Error())
+	case errors.Is(err, engine.ErrInvalidName), errors.Is(err, engine.ErrTooManyWaiters),
+		errors.Is(err, engine.ErrWatching), errors.As(err, &aborted):
 		return appendError(dst, "ERR "+err.Error())
 	default: // the session is lost, nobody reads this
 		return appendError(dst, "KSUNAVAILABLE "+err.Error())

@@ -29,6 +29,11 @@ func (s *scriptedSession) Do(context.Context, ...any) (any, error) {
 	}
 	return s.answers[n], nil
 }
+
+func (s *scriptedSession) Exchange(context.Context, ...[]any) ([][]byte, error) {
+	return nil, errors.New("no exchange is scripted")
+}
+func (s *scriptedSession) Watching() bool                     { return false }
 func (s *scriptedSession) DB() int                            { return 0 }
 func (s *scriptedSession) Peer(context.Context) (Peer, error) { return Peer{}, nil }
 func (s *scriptedSession) Push(...string) bool                { return false }

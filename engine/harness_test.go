@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -166,6 +167,12 @@ type testSession struct {
 func (s *testSession) Do(_ context.Context, args ...any) (any, error) {
 	return ownReply(s.conn.Do(context.Background(), args...).Result())
 }
+
+// Exchange: go-redis hides what Redis sent.
+func (s *testSession) Exchange(context.Context, ...[]any) ([][]byte, error) {
+	return nil, errors.New("no raw replies here")
+}
+func (s *testSession) Watching() bool                     { return false }
 func (s *testSession) DB() int                            { return s.db }
 func (s *testSession) Peer(context.Context) (Peer, error) { return s.peer, nil }
 

@@ -16,6 +16,16 @@ type Session interface {
 	// early only with the session itself.
 	Do(ctx context.Context, args ...any) (any, error)
 
+	// Exchange sends commands in one write, in the session's place in the order, and
+	// returns the reply to each as Redis sent it, in the protocol of the session,
+	// errors included; the replies are the caller's. Each command must have exactly
+	// one reply, and who sends a MULTI ends it before the session's turn is over.
+	// Otherwise as Do.
+	Exchange(ctx context.Context, commands ...[]any) ([][]byte, error)
+
+	// Watching reports whether the caller has keys WATCHed, or may have.
+	Watching() bool
+
 	// DB is the number of the selected database.
 	DB() int
 

@@ -239,12 +239,32 @@ func (s *session) Do(_ context.Context, args ...any) (any, error) {
 		return nil, engine.RedisError(refused)
 	}
 	if err != nil {
-		s.unheard.Store(true)
-		s.lane.Close()
-		return nil, commands.ErrUpstreamLost
+		return nil, s.lost()
 	}
 	return v, nil
 }
+
+// Exchange sends several commands on the client's own lane, and ends the session as
+// Do does.
+func (s *session) Exchange(_ context.Context, asked ...[]any) ([][]byte, error) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	replies, err := s.lane.Exchange(asked...)
+	if err != nil {
+		return nil, s.lost()
+	}
+	return replies, nil
+}
+
+// lost ends the session, as Redis has not answered what a command of ours asked.
+func (s *session) lost() error {
+	s.unheard.Store(true)
+	s.lane.Close()
+	return commands.ErrUpstreamLost
+}
+
+// Watching reports whether the client has keys WATCHed.
+func (s *session) Watching() bool { return s.lane.State().Watched }
 
 // DB is the database that the client has selected.
 func (s *session) DB() int { return s.lane.State().DB }
@@ -357,10 +377,22 @@ func (p *pinger) ping() {
 	if p.over {
 		return
 	}
-	if _, err := p.s.lane.Do("PING"); err != nil && errors.Is(err, passthrough.ErrBroken) {
+	if err := p.s.ping(); errors.Is(err, passthrough.ErrBroken) {
 		return
 	}
 	p.timer.Reset(p.every)
+}
+
+// ping shows Redis that the client is there; not within a transaction of a command
+// of ours, which is about to end and would have the PING in it.
+func (s *session) ping() error {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if s.lane.State().Multi {
+		return nil
+	}
+	_, err := s.lane.Do("PING")
+	return err
 }
 
 func (p *pinger) end() {

@@ -53,6 +53,7 @@ type session struct {
 	frame    sync.Mutex   // held while a frame is written to the client
 	answered atomic.Int64 // requests whose replies were written or spilled
 	running  sync.Mutex   // held while a command of ours runs
+	asking   sync.Mutex   // held for a PING, and an exchange that it may not come into
 	over     bool         // no command of ours may run any more; running is held
 	ran      atomic.Bool  // a command of ours was run
 	pushes   pushes
