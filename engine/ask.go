@@ -56,18 +56,19 @@ type answer struct {
 // call is one attempt of a caller on a line.
 type call struct {
 	line
-	s      Session
-	script *script
-	keys   []string
-	peer   Peer
-	req    Request
-	args   []any // common, without those that change from ask to ask
-	own    string
-	seq    uint64
-	since  int64 // of the first answer to wait; -1: none yet
-	asks   int   // so far
-	quiet  bool  // the caller does not know yet what it has, so its loss is no news
-	keep   bool  // the place is kept for a while when the call ends: its token is the caller's
+	s                Session
+	script           *script
+	keys             []string
+	peer             Peer
+	req              Request
+	args             []any // common, without those that change from ask to ask
+	own              string
+	seq              uint64
+	since            int64  // of the first answer to wait; -1: none yet
+	asks             int    // so far
+	quiet            bool   // the caller does not know yet what it has, so its loss is no news
+	notif, locknotif string // channels
+	keep             bool   // the place is kept for a while when the call ends: its token is the caller's
 }
 
 // newToken has 128 random bits.
@@ -100,6 +101,7 @@ func (e *Engine) newCall(ctx context.Context, s Session, memo bool, k keys, r Re
 	}
 	c.own = strings.TrimSpace(mode + " " + peer.Addr + " " + peer.Name)
 	c.req, c.args = r, e.common(c.line, k)
+	c.notif, c.locknotif = k.notif, k.locknotif
 	return c, nil
 }
 

@@ -24,6 +24,7 @@ type Config struct {
 	LockWait   time.Duration // how long callers who don't say wait; 0: as long as it takes
 	TagSplit   string        // which ':' ends the tag of a name, "first" (default) or "last"
 	MaxWaiters int           // default 100000
+	KeySmith   bool          // also listen to the hand-offs of KeySmith for .NET
 	MaxLease   time.Duration // longer ones are cut; 0: none is. For a Redis that can't count that far
 
 	Logger *slog.Logger // default: discards
@@ -84,6 +85,9 @@ func New(cfg Config) *Engine {
 		ahead:    newAhead(),
 	}
 	e.agreement = newAgreement(cfg.TagSplit, cfg.Logger, e.lookAtAgreement)
+	if cfg.KeySmith {
+		e.waiters.named = map[string]map[uint64]*waiter{}
+	}
 	e.run, e.stop = context.WithCancel(context.Background())
 	e.leaver = newLeaver(e.sendDepartures)
 	e.claims = newClaims(func(l line) { e.leaver.add(l, departure{}) })

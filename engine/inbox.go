@@ -89,7 +89,7 @@ func (e *Engine) inboxUp(*redis.PubSub) {
 
 func (e *Engine) inboxDown(err error) { e.ready.down(err) }
 
-func (e *Engine) inboxMessage(_, payload string) {
+func (e *Engine) inboxMessage(_, payload string, _ bool) {
 	b, err := parseBell(payload)
 	if err != nil {
 		e.log.Debug("odd message on own inbox", "length", len(payload))

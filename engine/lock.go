@@ -37,12 +37,27 @@ func (e *Engine) obtain(ctx context.Context, c *call) (answer, error) {
 	if c.req.NoWait {
 		return e.askOnce(ctx, c)
 	}
-	w, _ := e.waiters.add(c.line, false)
+	w := e.waiters.add(c.line, c.req.Token, false)
 	if w == nil {
 		return e.askOrRefuse(ctx, c)
 	}
-	defer e.waiters.remove(w)
+	e.follow(c, false)
+	defer func() {
+		e.waiters.remove(w)
+		e.follow(c, false)
+	}()
 	return e.await(ctx, c, w)
+}
+
+// follow says that somebody has begun or ceased to wait for the call's name: channels may have to be
+// subscribed.
+func (e *Engine) follow(c *call, memo bool) {
+	if memo {
+		e.notif.changed(feed{c.notif, false}, c.name)
+	}
+	if e.waiters.named != nil {
+		e.notif.changed(feed{c.locknotif, true}, c.name)
+	}
 }
 
 // askOrRefuse serves a caller for whom there is no room to wait if it need not.

@@ -38,7 +38,7 @@ func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
 	if err != nil {
 		return Memo{}, err
 	}
-	a, err := e.obtainMemo(ctx, c, k)
+	a, err := e.obtainMemo(ctx, c)
 	if err != nil {
 		return Memo{}, err
 	}
@@ -61,21 +61,18 @@ func get(ctx context.Context, s Session, key string) (value string, hit bool, er
 	return value, true, nil
 }
 
-func (e *Engine) obtainMemo(ctx context.Context, c *call, k keys) (answer, error) {
+func (e *Engine) obtainMemo(ctx context.Context, c *call) (answer, error) {
 	if c.req.NoWait {
 		return e.askOnce(ctx, c)
 	}
-	w, first := e.waiters.add(c.line, true)
+	w := e.waiters.add(c.line, c.req.Token, true)
 	if w == nil {
 		return e.askOrRefuse(ctx, c)
 	}
-	if first {
-		e.notif.changed(k.notif, c.name)
-	}
+	e.follow(c, true)
 	defer func() {
-		if e.waiters.remove(w) {
-			e.notif.changed(k.notif, c.name)
-		}
+		e.waiters.remove(w)
+		e.follow(c, true)
 	}()
 	return e.await(ctx, c, w)
 }

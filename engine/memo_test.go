@@ -148,7 +148,7 @@ func TestAValueStoredBeforeTheSubscriptionStoodIsFound(t *testing.T) {
 		waiting := memoAsync(t.Context(), e, b.session(0), Request{Name: name})
 		b.inLine(queue, 1)
 		b.do("SET", name, "early") // and nobody hears the PUBLISH
-		e.notif.added("likes/notif:kristoff")
+		e.notif.added("likes/notif:kristoff", false)
 		if got := wait(t, waiting); got.err != nil || got.Value != "early" {
 			t.Errorf("%+v", got)
 		}

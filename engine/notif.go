@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,24 +22,36 @@ const (
 	subscribeMost = 1000
 )
 
-// notifications follows the notif channels of the names for whose value somebody here waits: other
-// programs (redis-memolock's processes) store values too, and publish there. A message is a bell.
+// feed is a channel that other programs publish on: notif, where redis-memolock's processes say that a value
+// is stored, or locknotif, where KeySmith's say who has the lock. The latter is subscribed as a pattern,
+// because who counts the exact subscribers of locknotif counts KeySmith's processes.
+type feed struct {
+	channel   string
+	locknotif bool
+}
+
+// escaped is a pattern that matches the channel only.
+func (f feed) escaped() string { return globs.Replace(f.channel) }
+
+var globs = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`)
+
+// notifications follows the feeds of the names that somebody here waits for. A message is a bell.
 type notifications struct {
 	e   *Engine
 	sub subscription
 
 	mu      sync.Mutex
-	names   map[string]string // channel -> name, of all channels in use
-	dirty   map[string]bool   // channels whose use changed
-	current *redis.PubSub     // while subscribed
-	wake    chan struct{}     // capacity one
+	names   map[feed]string // of all feeds in use
+	dirty   map[feed]bool   // feeds whose use changed
+	current *redis.PubSub   // while subscribed
+	wake    chan struct{}   // capacity one
 }
 
 func newNotifications(e *Engine, client *redis.Client) *notifications {
 	n := &notifications{
 		e:     e,
-		names: map[string]string{},
-		dirty: map[string]bool{},
+		names: map[feed]string{},
+		dirty: map[feed]bool{},
 		wake:  make(chan struct{}, 1),
 	}
 	n.sub = subscription{
@@ -54,14 +67,28 @@ func newNotifications(e *Engine, client *redis.Client) *notifications {
 	return n
 }
 
-// changed says that name got its first memo caller, or lost its last. What it is at the time is looked
-// up later: calls may overtake one another.
-func (n *notifications) changed(channel, name string) {
+// changed says that somebody has begun, or ceased, to wait for name. How it is at the time is looked up
+// later: calls may overtake one another.
+func (n *notifications) changed(f feed, name string) {
 	n.mu.Lock()
-	n.names[channel] = name
-	n.dirty[channel] = true
+	_, followed := n.names[f]
+	news := !n.dirty[f] && followed != n.used(f, name)
+	if news {
+		n.names[f] = name
+		n.dirty[f] = true
+	}
 	n.mu.Unlock()
-	n.nudge()
+	if news {
+		n.nudge()
+	}
+}
+
+// used reports whether a feed is needed now.
+func (n *notifications) used(f feed, name string) bool {
+	if f.locknotif {
+		return n.e.waiters.hasNamed(name)
+	}
+	return n.e.waiters.hasMemoCallers(name)
 }
 
 func (n *notifications) nudge() {
@@ -74,7 +101,7 @@ func (n *notifications) nudge() {
 // follow subscribes and unsubscribes as callers come and go, until ctx ends. It alone decides, so that
 // the order of the commands is that of its decisions.
 func (n *notifications) follow(ctx context.Context) {
-	subscribed := map[string]bool{}
+	subscribed := map[feed]bool{}
 	var on *redis.PubSub
 	for {
 		select {
@@ -82,27 +109,38 @@ func (n *notifications) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		ps, channels := n.take()
+		ps, feeds := n.take()
 		if ps != on {
 			clear(subscribed)
 			on = ps
 		}
 		if on == nil {
-			continue // up marks all channels dirty
+			continue // up marks all feeds dirty
 		}
-		var join, part []string
-		for channel, used := range channels {
+		var join, part, joinPatterns, partPatterns []string
+		for f, used := range feeds {
 			switch {
-			case used && !subscribed[channel]:
-				join = append(join, channel)
-				subscribed[channel] = true
-			case !used && subscribed[channel]:
-				part = append(part, channel)
-				delete(subscribed, channel)
+			case used == subscribed[f]:
+			case used && f.locknotif:
+				joinPatterns = append(joinPatterns, f.escaped())
+			case used:
+				join = append(join, f.channel)
+			case f.locknotif:
+				partPatterns = append(partPatterns, f.escaped())
+			default:
+				part = append(part, f.channel)
+			}
+			if used {
+				subscribed[f] = true
+			} else {
+				delete(subscribed, f)
 			}
 		}
-		inBatches(join, func(some []string) { _ = on.Subscribe(ctx, some...) }) // its reader sees failures
+		// The connection's reader sees failures.
+		inBatches(join, func(some []string) { _ = on.Subscribe(ctx, some...) })
 		inBatches(part, func(some []string) { _ = on.Unsubscribe(ctx, some...) })
+		inBatches(joinPatterns, func(some []string) { _ = on.PSubscribe(ctx, some...) })
+		inBatches(partPatterns, func(some []string) { _ = on.PUnsubscribe(ctx, some...) })
 	}
 }
 
@@ -114,29 +152,29 @@ func inBatches(channels []string, do func([]string)) {
 	}
 }
 
-// take returns the changed channels, and whether each is in use.
-func (n *notifications) take() (*redis.PubSub, map[string]bool) {
+// take returns the changed feeds, and whether each is in use.
+func (n *notifications) take() (*redis.PubSub, map[feed]bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	channels := make(map[string]bool, len(n.dirty))
-	for channel := range n.dirty {
-		used := n.e.waiters.hasMemoCallers(n.names[channel])
-		channels[channel] = used
+	feeds := make(map[feed]bool, len(n.dirty))
+	for f := range n.dirty {
+		used := n.used(f, n.names[f])
+		feeds[f] = used
 		if !used {
-			delete(n.names, channel)
+			delete(n.names, f)
 		}
 	}
 	if n.current != nil {
 		clear(n.dirty)
 	}
-	return n.current, channels
+	return n.current, feeds
 }
 
 func (n *notifications) up(ps *redis.PubSub) {
 	n.mu.Lock()
 	n.current = ps
-	for channel := range n.names {
-		n.dirty[channel] = true
+	for f := range n.names {
+		n.dirty[f] = true
 	}
 	n.mu.Unlock()
 	n.nudge()
@@ -148,19 +186,43 @@ func (n *notifications) down(error) {
 	n.mu.Unlock()
 }
 
-// added: from now on no message is missed; one before that may have been.
-func (n *notifications) added(channel string) { n.look(channel) }
+// name is whose feed a channel, or the pattern of one, is.
+func (n *notifications) name(f feed) (string, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	name, ok := n.names[f]
+	return name, ok
+}
 
-// message looks for the value a little later. The payload is not taken for the value: channels know no
-// databases, so it may be another's.
-func (n *notifications) message(channel, _ string) {
-	time.AfterFunc(notifPatience, func() { n.look(channel) })
+// added: from now on no message is missed; one before that may have been.
+func (n *notifications) added(channel string, pattern bool) {
+	if !pattern {
+		n.look(channel)
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for f, name := range n.names {
+		if f.locknotif && f.escaped() == channel {
+			n.e.waiters.ringNamed(name)
+		}
+	}
+}
+
+// message: on notif, the value is looked for a little later. The payload is not taken for the value: channels
+// know no databases, so it may be another's. On locknotif the payload is the token of the new owner.
+func (n *notifications) message(channel, payload string, pattern bool) {
+	if !pattern {
+		time.AfterFunc(notifPatience, func() { n.look(channel) })
+		return
+	}
+	if name, ok := n.name(feed{channel, true}); ok {
+		n.e.waiters.ringToken(name, payload)
+	}
 }
 
 func (n *notifications) look(channel string) {
-	n.mu.Lock()
-	name, ok := n.names[channel]
-	n.mu.Unlock()
+	name, ok := n.name(feed{channel, false})
 	if !ok {
 		return
 	}

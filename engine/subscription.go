@@ -26,10 +26,10 @@ type subscription struct {
 	client  *redis.Client
 	channel string
 
-	up      func(*redis.PubSub)           // subscribed, for the first time or again
-	down    func(error)                   // lost or refused; more calls follow while it stays so
-	message func(channel, payload string) // a message came
-	added   func(channel string)          // Redis confirmed a further channel; optional
+	up      func(*redis.PubSub)                         // subscribed, for the first time or again
+	down    func(error)                                 // lost or refused; more calls follow while it stays so
+	message func(channel, payload string, pattern bool) // a message came; pattern: on a channel that matches one
+	added   func(channel string, pattern bool)          // Redis confirmed a further channel, or pattern; optional
 
 	name string // for the log
 	log  *slog.Logger
@@ -103,17 +103,16 @@ func (s *subscription) listen(ctx context.Context) error {
 func (s *subscription) deliver(ps *redis.PubSub, got any) {
 	switch got := got.(type) {
 	case *redis.Subscription:
-		if got.Kind != "subscribe" {
-			return
-		}
-		if got.Channel == s.channel {
+		switch {
+		case got.Kind != "subscribe" && got.Kind != "psubscribe":
+		case got.Kind == "subscribe" && got.Channel == s.channel:
 			s.tell(nil)
 			s.up(ps)
-		} else if s.added != nil {
-			s.added(got.Channel)
+		case s.added != nil:
+			s.added(got.Channel, got.Kind == "psubscribe")
 		}
 	case *redis.Message:
-		s.message(got.Channel, got.Payload)
+		s.message(got.Channel, got.Payload, got.Pattern != "")
 	}
 }
 

@@ -18,6 +18,7 @@ type line struct {
 type waiter struct {
 	line
 	seq   uint64
+	token string
 	bell  chan struct{} // capacity one: rung means "ask again"; ringing never blocks
 	value chan served   // capacity one; of memo callers only
 	since atomic.Int64  // the least fence of the promise it waits for; -1: not known yet
@@ -61,7 +62,8 @@ type waiters struct {
 	all  map[uint64]*waiter
 	memo map[string]map[uint64]*waiter // of all databases: notif channels know none
 
-	observers map[line]map[uint64]*waiter // KS.WAIT callers; they stand in no line
+	observers map[line]map[uint64]*waiter   // KS.WAIT callers; they stand in no line
+	named     map[string]map[uint64]*waiter // all who stand in line, by name; nil unless KeySmith is listened to
 }
 
 func newWaiters(limit int) *waiters {
@@ -79,48 +81,74 @@ func (ws *waiters) nextSeq() uint64 {
 	return ws.seq
 }
 
-// add registers a call, or returns nil when there are too many. first says that it is the only memo
-// caller of its name.
-func (ws *waiters) add(l line, memo bool) (w *waiter, first bool) {
+// add registers a call, or returns nil when there are too many.
+func (ws *waiters) add(l line, token string, memo bool) *waiter {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if len(ws.all) >= ws.max {
-		return nil, false
+		return nil
 	}
 	ws.seq++
-	w = &waiter{line: l, seq: ws.seq, bell: make(chan struct{}, 1)}
+	w := &waiter{line: l, seq: ws.seq, token: token, bell: make(chan struct{}, 1)}
 	w.since.Store(-1)
 	ws.all[w.seq] = w
-	if !memo {
-		return w, false
+	if ws.named != nil {
+		join(ws.named, w)
 	}
-	w.value = make(chan served, 1)
-	group := ws.memo[l.name]
-	if group == nil {
-		group = map[uint64]*waiter{}
-		ws.memo[l.name] = group
+	if memo {
+		w.value = make(chan served, 1)
+		join(ws.memo, w)
 	}
-	group[w.seq] = w
-	return w, len(group) == 1
+	return w
 }
 
-// remove forgets w. last says that it was the last memo caller of its name.
-func (ws *waiters) remove(w *waiter) (last bool) {
+func join(groups map[string]map[uint64]*waiter, w *waiter) {
+	group := groups[w.name]
+	if group == nil {
+		group = map[uint64]*waiter{}
+		groups[w.name] = group
+	}
+	group[w.seq] = w
+}
+
+func part(groups map[string]map[uint64]*waiter, w *waiter) {
+	delete(groups[w.name], w.seq)
+	if len(groups[w.name]) == 0 {
+		delete(groups, w.name)
+	}
+}
+
+// remove forgets w.
+func (ws *waiters) remove(w *waiter) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	delete(ws.all, w.seq)
-	group := ws.memo[w.name]
-	delete(group, w.seq)
-	if w.value == nil || len(group) > 0 {
-		return false
+	part(ws.named, w)
+	part(ws.memo, w)
+}
+
+// ringToken rings who waits for a name with that token, in whatever database; ringNamed all who wait for it.
+func (ws *waiters) ringToken(name, token string) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.named[name] {
+		if w.token == token {
+			w.ring()
+		}
 	}
-	delete(ws.memo, w.name)
-	return true
+}
+
+func (ws *waiters) ringNamed(name string) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.named[name] {
+		w.ring()
+	}
 }
 
 // addObserver registers a KS.WAIT caller, or returns nil when there are too many waiters.
 func (ws *waiters) addObserver(l line) *waiter {
-	w, _ := ws.add(l, false)
+	w := ws.add(l, "", false)
 	if w == nil {
 		return nil
 	}
@@ -216,11 +244,18 @@ func (ws *waiters) memoLines(name string) []line {
 	return lines
 }
 
-// hasMemoCallers reports whether anyone waits for the value of name, in whatever database.
+// hasMemoCallers reports whether anyone waits for the value of name, in whatever database; hasNamed whether
+// anyone waits for it at all.
 func (ws *waiters) hasMemoCallers(name string) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	return len(ws.memo[name]) > 0
+}
+
+func (ws *waiters) hasNamed(name string) bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return len(ws.named[name]) > 0
 }
 
 func (ws *waiters) count() int {

@@ -138,14 +138,6 @@ func (c *config) certPool(name, file string) (*x509.CertPool, error) {
 
 // warnings are what is legal but hardly meant, or dangerous.
 func (c *config) warnings() []error {
-	warnings := c.upstreamTLSWarnings()
-	if c.interop != "no" {
-		warnings = append(warnings, c.wrong("ks-interop", "has no effect yet; a release by KeySmith is noticed within a second"))
-	}
-	return warnings
-}
-
-func (c *config) upstreamTLSWarnings() []error {
 	tlsTowardsRedis := c.upstream.scheme == "rediss"
 	switch {
 	case tlsTowardsRedis && c.upstreamTLSInsecure:

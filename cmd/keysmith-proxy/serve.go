@@ -158,6 +158,7 @@ func (d *daemon) start(ctx context.Context, upstreamTimeout time.Duration) error
 		TagSplit:   c.tagSplit,
 		MaxWaiters: maxWaiters,
 		MaxLease:   d.maxLease(),
+		KeySmith:   c.interop == "keysmith",
 		Logger:     d.log,
 	})
 	// The engine outlives ctx: it releases locks while the proxy stops.
