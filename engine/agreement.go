@@ -142,10 +142,7 @@ func (a *agreement) check() error {
 		if agreed || err != nil {
 			return err
 		}
-		select {
-		case a.nudge <- struct{}{}:
-		default:
-		}
+		a.lookAgain()
 		if patience == nil {
 			t := time.NewTimer(startPatience)
 			defer t.Stop()
@@ -159,11 +156,13 @@ func (a *agreement) check() error {
 	}
 }
 
-// doubt makes the next call look first.
-func (a *agreement) doubt() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.sure = time.Time{}
+// lookAgain makes it look now. Calls go on meanwhile: that the proxy's own connection falters is no reason to
+// refuse them.
+func (a *agreement) lookAgain() {
+	select {
+	case a.nudge <- struct{}{}:
+	default:
+	}
 }
 
 // lookAtAgreement asks Redis, and with say says what this proxy does if nobody has.

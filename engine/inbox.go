@@ -83,7 +83,7 @@ func splitAt(s, length string) (head, tail string, ok bool) {
 
 func (e *Engine) inboxUp(*redis.PubSub) {
 	e.ready.up()
-	e.agreement.doubt() // it may be another Redis by now
+	e.agreement.lookAgain() // it may be another Redis by now
 	e.waiters.ringAll(ringSpread)
 }
 
