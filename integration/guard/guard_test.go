@@ -206,6 +206,22 @@ func TestGuardWithoutTheRightsForIt(t *testing.T) {
 	want(t, c, "-NOAUTH Authentication required.\r\n", guarded("INCR", "n")...)
 }
 
+// Redis that is busy with a script takes WATCH and MULTI, but neither GET nor EXEC.
+func TestGuardWhileRedisIsBusy(t *testing.T) {
+	s := startStage(t)
+	c, other := s.proxy.Dial(t), s.redis.Dial(t)
+	s.redis.Do(t, "CONFIG", "SET", "busy-reply-threshold", "1")
+	other.Send(t, harness.Command("EVAL", "while true do end", "0"))
+	eventually(t, "Redis to be busy", func() bool { return strings.HasPrefix(s.redis.Do(t, "PING"), "-BUSY") })
+	for range 2 {
+		wantPrefix(t, c, "-BUSY ", guarded("INCR", "n")...)
+	}
+	s.redis.Do(t, "SCRIPT", "KILL")
+	other.Reply(t)
+	clean(t, s.redis, c)
+	want(t, c, ":1\r\n", guarded("INCR", "n")...)
+}
+
 func TestGuardBesideTheClientsOwnTransactions(t *testing.T) {
 	s := startStage(t)
 	c := s.proxy.Dial(t)
