@@ -175,10 +175,12 @@ func referenceNumber(p []byte, i int, limit int64) (v int64, next int, odd bool)
 				return 0, 0, true
 			}
 		}
-		return 0, 0, len(bytes.TrimLeft(text, "-")) > 18
+		digits := bytes.TrimLeft(text, "-")
+		n, _ := strconv.ParseUint(string(digits), 10, 64)
+		return 0, 0, len(digits) > 19 || n > 1<<63
 	}
 	v, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil || strconv.FormatInt(v, 10) != string(text) || v > limit || len(bytes.TrimLeft(text, "-")) > 18 {
+	if err != nil || strconv.FormatInt(v, 10) != string(text) || v > limit {
 		return 0, 0, true
 	}
 	next = i + 1 + len(text) + 2
