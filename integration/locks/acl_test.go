@@ -1,0 +1,199 @@
+package locks
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+)
+
+// documentedUsers are the ACL SETUSER commands of the README, in words.
+func documentedUsers(t *testing.T) [][]string {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var users [][]string
+	open := false
+	for line := range strings.Lines(string(readme)) {
+		switch {
+		case strings.HasPrefix(line, "    ACL SETUSER "):
+			users, open = append(users, strings.Fields(line)), true
+		case open && strings.HasPrefix(line, "        "):
+			last := &users[len(users)-1]
+			*last = append(*last, strings.Fields(line)...)
+		default:
+			open = false
+		}
+	}
+	return users
+}
+
+// guarded are two proxies with a user of their own in front of a Redis, and clients that are another user.
+type guarded struct {
+	redis   *harness.Redis
+	proxies []*harness.Proxy
+}
+
+func (g *guarded) client(t *testing.T, proxy int) *harness.Conn {
+	t.Helper()
+	c := g.proxies[proxy].Dial(t)
+	if got := c.Do(t, "AUTH", "app", "secret"); got != "+OK\r\n" {
+		t.Fatal(got)
+	}
+	return c
+}
+
+// token is the first element of a grant; a refusal is returned as it is.
+func token(reply string) string {
+	words := strings.Split(reply, "\r\n")
+	if words[0] != "*2" && words[0] != "*3" {
+		return reply
+	}
+	if words[2] == "generate" {
+		return words[4]
+	}
+	return words[2]
+}
+
+// lookups tells how often Redis was asked for the length of the waiting hash.
+func (g *guarded) lookups(t *testing.T) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(g.redis.Do(t, "INFO", "commandstats"), "cmdstat_hlen:calls=")
+	calls, _, _ := strings.Cut(rest, ",")
+	return calls
+}
+
+// everything calls each KS command once as a client would, over both proxies. It returns the first refusal.
+func (g *guarded) everything(t *testing.T) string {
+	t.Helper()
+	a, b := g.client(t, 0), g.client(t, 1)
+	defer a.Close()
+	defer b.Close()
+	g.redis.Do(t, "SCRIPT", "FLUSH")
+	g.redis.Do(t, "DEL", "likes/lock:a", "likes/lock:s", "likes/lock:b", "likes/lock:c", "likes:m", "likes/lock:m", "likes/lockwaiting:a", "likes/lockwaitingset:a")
+	refusal := ""
+	do := func(c *harness.Conn, args ...string) string {
+		reply := c.Do(t, args...)
+		if refusal == "" && strings.HasPrefix(reply, "-") && !strings.HasPrefix(reply, "-MEMOERR") {
+			refusal = reply
+		}
+		return reply
+	}
+	// waits sends a command that waits, and returns once it stands in line.
+	waits := func(c *harness.Conn, queue string, args ...string) {
+		if refusal != "" {
+			return
+		}
+		before, _ := c.Received()
+		c.Send(t, harness.Command(args...))
+		eventually(t, "in line, or refused", func() bool {
+			if got, _ := c.Received(); len(got) > len(before) {
+				refusal = c.Reply(t)
+				return true
+			}
+			return g.redis.Do(t, "LLEN", queue) == ":1\r\n"
+		})
+	}
+	held := token(do(a, "KS.LOCK", "likes:a", "PX", "60000"))
+	do(a, "KS.STATUS", "likes:a")
+	do(a, "KS.EXTEND", "likes:a", held, "PX", "50000")
+	do(b, "KS.WAIT", "likes:a", "1")
+	do(b, "KS.LOCK", "likes:a", "NOWAIT")
+	do(b, "KS.LOCK", "likes:a", "WAIT", "1")
+	waits(b, "likes/lockwaiting:a", "KS.LOCK", "likes:a")
+	if refusal == "" { // who stands in line asks again when the lease becomes shorter
+		asked := g.lookups(t)
+		do(a, "KS.EXTEND", "likes:a", held, "PX", "40000")
+		before, _ := b.Received()
+		eventually(t, "asked again", func() bool {
+			got, _ := b.Received()
+			return refusal != "" || len(got) > len(before) || g.lookups(t) != asked
+		})
+		do(a, "KS.UNLOCK", "likes:a", held)
+	}
+	if refusal != "" {
+		return refusal
+	}
+	if held = token(b.Reply(t)); strings.HasPrefix(held, "-") {
+		return held
+	}
+	do(b, "KS.GUARD", "likes:a", held, "SET", "likes:x", "1")
+	do(a, "KS.UNLOCK", "likes:a", held)
+
+	for _, end := range []string{"KS.REJECT", "KS.RESOLVE"} {
+		promise := token(do(a, "KS.MEMO", "likes:m"))
+		if refusal != "" {
+			return refusal
+		}
+		waits(b, "likes/lockwaiting:m", "KS.MEMO", "likes:m")
+		do(a, end, "likes:m", promise, "v")
+		if refusal != "" {
+			return refusal
+		}
+		if reply := b.Reply(t); strings.HasPrefix(reply, "-NOPERM") {
+			return reply
+		}
+	}
+	several := token(do(a, "KS.MLOCK", "2", "likes:c", "likes:b", "SESSION"))
+	do(a, "KS.MUNLOCK", "2", "likes:b", "likes:c", several)
+	do(a, "KS.LOCK", "likes:s", "SESSION")
+	a.Close()
+	do(b, "KS.LOCK", "likes:s", "WAIT", "5000")
+	return refusal
+}
+
+func TestTheACLRulesOfTheReadme(t *testing.T) {
+	t.Parallel()
+	users := documentedUsers(t)
+	var apps [][]string
+	var own []string
+	for _, u := range users {
+		if u[2] == "keysmith-proxy" {
+			own = u
+		} else {
+			apps = append(apps, u)
+		}
+	}
+	if len(apps) != 2 || own == nil {
+		t.Fatalf("the README has the users %q", users)
+	}
+	g := &guarded{redis: harness.StartRedis(t)}
+	setUser := func(u []string) {
+		t.Helper()
+		if got := g.redis.Do(t, append([]string{"ACL", "SETUSER", u[2], "reset"}, u[3:]...)...); got != "+OK\r\n" {
+			t.Fatalf("%q: %s", u, got)
+		}
+	}
+	setUser(own)
+	upstream := strings.Replace(g.redis.URL(), "redis://", "redis://keysmith-proxy:secret@", 1)
+	for range 2 {
+		g.proxies = append(g.proxies, harness.StartProxyWith(t, harness.ProxyOptions{Upstream: upstream, NoProbe: true}))
+	}
+	guard := []string{"+watch", "+multi", "+exec"}
+	for _, u := range apps {
+		setUser(append(u, guard...))
+		g.redis.Do(t, "ACL", "LOG", "RESET")
+		if refusal := g.everything(t); refusal != "" {
+			t.Errorf("%q: %s", u, refusal)
+		}
+		if log := g.redis.Do(t, "ACL", "LOG"); log != "*0\r\n" {
+			t.Errorf("%q: Redis has refused %s", u, log)
+		}
+	}
+	// The first has nothing to spare.
+	rules := append(apps[0], guard...)
+	for i, rule := range rules {
+		if i < 5 || rule == "+client|info" { // its name and password; what is good to have
+			continue
+		}
+		without := append(append([]string{}, rules[:i]...), rules[i+1:]...)
+		setUser(without)
+		refusal := g.everything(t)
+		if !strings.HasPrefix(refusal, "-NOPERM") {
+			t.Errorf("without %s: %q", rule, refusal)
+		}
+	}
+}
