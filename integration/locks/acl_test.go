@@ -106,8 +106,8 @@ func (g *guarded) everything(t *testing.T) string {
 	waits(b, "likes/lockwaiting:a", "KS.LOCK", "likes:a")
 	if refusal == "" { // who stands in line asks again when the lease becomes shorter
 		asked := g.lookups(t)
-		do(a, "KS.EXTEND", "likes:a", held, "PX", "40000")
 		before, _ := b.Received()
+		do(a, "KS.EXTEND", "likes:a", held, "PX", "40000")
 		eventually(t, "asked again", func() bool {
 			got, _ := b.Received()
 			return refusal != "" || len(got) > len(before) || g.lookups(t) != asked
