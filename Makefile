@@ -73,6 +73,10 @@ fuzz-protocol: deps ## play random histories of locks and memo locks on a real R
 diff-long: deps ## compare random input direct and through the proxy for DIFFTIME (10m)
 	go test -run 'Random' -timeout 0 -v ./integration -args -diff.duration $${DIFFTIME:-10m}
 
+.PHONY: chaos
+chaos: deps ## many clients while everything breaks, checked for CHAOSTIME (10m); CHAOSSEED=n repeats a seed
+	go test $(RACE) -run 'TestChaos$$' -timeout 0 -v ./integration/chaos -args -chaos.time $${CHAOSTIME:-10m} -chaos.seed $${CHAOSSEED:-0}
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin integration/clients/node/node_modules
