@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/keysmith-proxy/keysmith-proxy/proxy"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -194,11 +196,11 @@ func shake(t *testing.T, l proxy.Listener, client *tls.Config) (string, error) {
 }
 
 func TestTLSClientsAuthenticateAsTheConfigurationSays(t *testing.T) {
-	ca, stranger := newAuthority(t, "ca"), newAuthority(t, "stranger")
-	cert, key := ca.issue("server", false)
-	goodCert, goodKey := ca.issue("client", false)
-	badCert, badKey := stranger.issue("client", false)
-	good, bad, none := ca.clientTLS(goodCert, goodKey), ca.clientTLS(badCert, badKey), ca.clientTLS("", "")
+	ca, stranger := harness.NewAuthority(t, "ca"), harness.NewAuthority(t, "stranger")
+	cert, key := ca.Issue("server", false)
+	goodCert, goodKey := ca.Issue("client", false)
+	badCert, badKey := stranger.Issue("client", false)
+	good, bad, none := ca.ClientTLS(goodCert, goodKey), ca.ClientTLS(badCert, badKey), ca.ClientTLS("", "")
 	for _, tt := range []struct {
 		auth            string
 		good, bad, none bool
@@ -209,7 +211,7 @@ func TestTLSClientsAuthenticateAsTheConfigurationSays(t *testing.T) {
 		{"tls-auth-clients no", true, true, true},
 	} {
 		open, err := listen(t, fmt.Sprintf("port 0\nbind 127.0.0.1\ntls-port %d\ntls-cert-file %s\ntls-key-file %s\ntls-ca-cert-file %s\n%s",
-			freePort(t), cert, key, ca.file, tt.auth))
+			freePort(t), cert, key, ca.File, tt.auth))
 		if err != nil || len(open) != 1 {
 			t.Fatal(addresses(open), err)
 		}
@@ -226,8 +228,8 @@ func TestTLSClientsAuthenticateAsTheConfigurationSays(t *testing.T) {
 }
 
 func TestPlainAndTLSListenersAreToldApart(t *testing.T) {
-	ca := newAuthority(t, "ca")
-	cert, key := ca.issue("server", false)
+	ca := harness.NewAuthority(t, "ca")
+	cert, key := ca.Issue("server", false)
 	open, err := listen(t, fmt.Sprintf("bind 127.0.0.1\nport %d\ntls-port %d\ntls-auth-clients no\ntls-cert-file %s\ntls-key-file %s",
 		freePort(t), freePort(t), cert, key))
 	if err != nil || len(open) != 2 || open[0].TLS != nil || open[1].TLS == nil {

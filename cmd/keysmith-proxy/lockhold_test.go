@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
 )
 
 func TestRepliesAreRead(t *testing.T) {
@@ -298,15 +300,15 @@ func TestWhyThereIsNoLockIsSaidWithWhatCanBeDone(t *testing.T) {
 }
 
 func TestALockOverTLSIsBetweenWhoTrustEachOther(t *testing.T) {
-	ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
-	serverCert, serverKey := ours.issue("proxy", false)
-	clientCert, clientKey := ours.issue("client", false)
+	ours, theirs := harness.NewAuthority(t, "ours"), harness.NewAuthority(t, "theirs")
+	serverCert, serverKey := ours.Issue("proxy", false)
+	clientCert, clientKey := ours.Issue("client", false)
 	pair, err := tls.LoadX509KeyPair(serverCert, serverKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	ca, err := x509.ParseCertificate(ours.der())
+	ca, err := x509.ParseCertificate(ours.DER())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +320,7 @@ func TestALockOverTLSIsBetweenWhoTrustEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := served(t, l, granting)
-	good := lockTLS{on: true, caCert: ours.file, cert: clientCert, key: clientKey}
+	good := lockTLS{on: true, caCert: ours.File, cert: clientCert, key: clientKey}
 	for name, tt := range map[string]struct {
 		change func(*lockTLS)
 		want   string // "": it is granted
@@ -326,8 +328,8 @@ func TestALockOverTLSIsBetweenWhoTrustEachOther(t *testing.T) {
 		"all is right":                {func(*lockTLS) {}, ""},
 		"another name of the proxy":   {func(c *lockTLS) { c.sniName = "redis.test" }, ""},
 		"not the name of the proxy":   {func(c *lockTLS) { c.sniName = "evil.test" }, "evil.test"},
-		"signed by somebody else":     {func(c *lockTLS) { c.caCert = theirs.file }, "unknown authority"},
-		"by somebody else, but taken": {func(c *lockTLS) { c.caCert, c.insecure = theirs.file, true }, ""},
+		"signed by somebody else":     {func(c *lockTLS) { c.caCert = theirs.File }, "unknown authority"},
+		"by somebody else, but taken": {func(c *lockTLS) { c.caCert, c.insecure = theirs.File, true }, ""},
 		"no certificate":              {func(c *lockTLS) { c.cert, c.key = "", "" }, "certificate required"},
 		"a file that is not there":    {func(c *lockTLS) { c.caCert = "/nonexistent" }, "--cacert: open /nonexistent"},
 		"a file without certificate":  {func(c *lockTLS) { c.caCert = clientKey }, "--cacert: no certificate in"},

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
 )
 
 func TestAnUpstreamIsParsed(t *testing.T) {
@@ -183,9 +185,9 @@ func upstreamOf(t *testing.T, text string) *upstream {
 }
 
 func TestDialSpeaksMutualTLS(t *testing.T) {
-	ca, stranger := newAuthority(t, "ca"), newAuthority(t, "stranger")
-	serverCert, serverKey := ca.issue("server", false)
-	clientCert, clientKey := ca.issue("client", false)
+	ca, stranger := harness.NewAuthority(t, "ca"), harness.NewAuthority(t, "stranger")
+	serverCert, serverKey := ca.Issue("server", false)
+	clientCert, clientKey := ca.Issue("client", false)
 	pair, err := tls.LoadX509KeyPair(serverCert, serverKey)
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +195,7 @@ func TestDialSpeaksMutualTLS(t *testing.T) {
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		Certificates: []tls.Certificate{pair},
 		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ClientCAs:    ca.clientTLS("", "").RootCAs,
+		ClientCAs:    ca.ClientTLS("", "").RootCAs,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +204,7 @@ func TestDialSpeaksMutualTLS(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	ip, name := "upstream rediss://127.0.0.1:"+port+"\n", "upstream rediss://localhost:"+port+"\n"
 	own := fmt.Sprintf("upstream-tls-cert-file %s\nupstream-tls-key-file %s\n", clientCert, clientKey)
-	trust := "upstream-tls-ca-cert-file " + ca.file + "\n"
+	trust := "upstream-tls-ca-cert-file " + ca.File + "\n"
 	for _, tt := range []struct {
 		what, text string
 		want       string // part of the error; empty: none
@@ -213,7 +215,7 @@ func TestDialSpeaksMutualTLS(t *testing.T) {
 		{"insecure", ip + own + "upstream-tls-insecure yes", ""},
 		{"without a certificate", ip + trust, "certificate required"},
 		{"with the system's roots", ip + own, "certificate signed by unknown authority"},
-		{"with another authority", ip + own + "upstream-tls-ca-cert-file " + stranger.file, "certificate signed by unknown authority"},
+		{"with another authority", ip + own + "upstream-tls-ca-cert-file " + stranger.File, "certificate signed by unknown authority"},
 		{"under a wrong name", ip + own + trust + "upstream-tls-server-name other.test", "other.test"},
 	} {
 		got, err := greeting(t.Context(), upstreamOf(t, tt.text))
@@ -227,10 +229,10 @@ func TestDialSpeaksMutualTLS(t *testing.T) {
 }
 
 func TestTLSFilesAreCheckedWithTheConfiguration(t *testing.T) {
-	a := newAuthority(t, "ca")
-	cert, key := a.issue("a", false)
-	_, otherKey := a.issue("b", false)
-	junk := writeFile(t, a.dir, "junk", "no PEM")
+	a := harness.NewAuthority(t, "ca")
+	cert, key := a.Issue("a", false)
+	_, otherKey := a.Issue("b", false)
+	junk := writeFile(t, filepath.Dir(a.File), "junk", "no PEM")
 	pair := "tls-cert-file " + cert + "\ntls-key-file " + key + "\n"
 	for _, tt := range []struct{ text, want string }{
 		{"tls-port 7\n" + pair, "tls-auth-clients: yes needs the authorities of the clients' certificates; set tls-ca-cert-file, or tls-auth-clients no"},
@@ -245,7 +247,7 @@ func TestTLSFilesAreCheckedWithTheConfiguration(t *testing.T) {
 		{"upstream rediss://h\nupstream-tls-cert-file " + cert, "redis.conf:2: upstream-tls-cert-file: its key is missing; set upstream-tls-key-file"},
 	} {
 		_, err := loadText(t, tt.text)
-		if err = shorten(err, a.dir+"/"); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+		if err = shorten(err, filepath.Dir(a.File)+"/"); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("%s:\n got %v\nwant %s", tt.text, err, tt.want)
 		}
 	}

@@ -241,6 +241,13 @@ func (c *Conn) Do(t testing.TB, args ...string) string {
 	return c.Reply(t)
 }
 
+// Asks sends a command and fails the test unless its reply is exactly want.
+func (c *Conn) Asks(t testing.TB, want string, args ...string) {
+	t.Helper()
+	c.Send(t, Command(args...))
+	c.Want(t, want)
+}
+
 // Want reads the next reply and fails the test unless it is exactly want.
 func (c *Conn) Want(t testing.TB, want string) {
 	t.Helper()

@@ -1,4 +1,4 @@
-package main
+package harness
 
 import (
 	"crypto/ecdsa"
@@ -10,28 +10,31 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 )
 
-// authority signs certificates for a test.
-type authority struct {
-	t    *testing.T
+// Authority signs certificates for a test.
+type Authority struct {
+	t    testing.TB
 	dir  string
-	file string // its own certificate
+	File string // its own certificate, in PEM
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T, name string) *authority {
-	a := &authority{t: t, dir: t.TempDir()}
-	a.file, _ = a.issue(name, true)
+// NewAuthority returns an authority of that name.
+func NewAuthority(t testing.TB, name string) *Authority {
+	t.Helper()
+	a := &Authority{t: t, dir: t.TempDir()}
+	a.File, _ = a.Issue(name, true)
 	return a
 }
 
-// issue writes a certificate for localhost, 127.0.0.1 and redis.test, and its key.
-func (a *authority) issue(name string, isCA bool) (certFile, keyFile string) {
+// Issue writes a certificate for localhost, 127.0.0.1 and redis.test, and its key.
+func (a *Authority) Issue(name string, isCA bool) (certFile, keyFile string) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,18 +68,20 @@ func (a *authority) issue(name string, isCA bool) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
-func writePEM(t *testing.T, path, kind string, der []byte) string {
+func writePEM(t testing.TB, path, kind string, der []byte) string {
 	t.Helper()
-	block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-	return writeFile(t, filepath.Dir(path), filepath.Base(path), string(block))
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
-// clientTLS trusts the authority and shows a certificate, if there is one, also to
+// ClientTLS trusts the authority and shows a certificate, if there is one, also to
 // servers that don't list its authority among those they accept.
-func (a *authority) clientTLS(certFile, keyFile string) *tls.Config {
+func (a *Authority) ClientTLS(certFile, keyFile string) *tls.Config {
 	a.t.Helper()
 	c := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "localhost"}
-	ca, err := x509.ParseCertificate(a.der())
+	ca, err := x509.ParseCertificate(a.DER())
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -91,9 +96,9 @@ func (a *authority) clientTLS(certFile, keyFile string) *tls.Config {
 	return c
 }
 
-// der is the authority's own certificate.
-func (a *authority) der() []byte {
-	pair, err := tls.LoadX509KeyPair(a.file, a.file[:len(a.file)-len(".crt")]+".key")
+// DER is the authority's own certificate.
+func (a *Authority) DER() []byte {
+	pair, err := tls.LoadX509KeyPair(a.File, a.File[:len(a.File)-len(".crt")]+".key")
 	if err != nil {
 		a.t.Fatal(err)
 	}
