@@ -234,6 +234,7 @@ func (c *client) abandon(w *want, call int64, conn *harness.Conn) {
 // answer records what a lock was answered; true: granted.
 func (c *client) answer(w *want, call int64, reply string) bool {
 	ret := c.now()
+	c.waited(w.wait, time.Duration(ret-call))
 	value, _, err := parse(reply)
 	if words, refused := value.(refusal); refused {
 		c.refused(string(words))
@@ -289,8 +290,9 @@ func (c *client) record(w *want, call, ret int64, o outcome) {
 
 // work is what the holder does with the lock.
 func (c *client) work(w *want) {
+	late := w.lease > 0 && w.lease < 700*time.Millisecond && c.chance(6)
 	switch {
-	case w.lease > 0 && w.lease < 700*time.Millisecond && c.chance(8): // it is too slow
+	case late:
 		c.count("holder slept past its lease")
 		time.Sleep(w.lease + c.upTo(150*time.Millisecond))
 	case c.chance(6):
@@ -299,7 +301,7 @@ func (c *client) work(w *want) {
 		time.Sleep(c.upTo(5 * time.Millisecond))
 	}
 	i := c.random.IntN(len(w.names))
-	if c.chance(4) {
+	if !late && c.chance(4) {
 		lease := (200*time.Millisecond + c.upTo(1500*time.Millisecond)).Truncate(time.Millisecond)
 		o := op{kind: extend, name: w.names[i], token: w.token, lease: lease}
 		if w.lease == 0 {
@@ -307,7 +309,7 @@ func (c *client) work(w *want) {
 		}
 		c.one(o, "KS.EXTEND", w.names[i], w.token, "PX", milliseconds(lease))
 	}
-	if c.guards && c.chance(2) {
+	if c.guards && (late || c.chance(2)) {
 		c.guarded(w, i)
 	}
 }
@@ -429,6 +431,17 @@ type counts struct {
 	of     map[string]int
 	calls  atomic.Int64
 	grants atomic.Int64
+
+	overdue time.Duration // how much longer than its WAIT a call took at most
+}
+
+// waited notes how long an answered call took.
+func (c *counts) waited(wait, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if wait > 0 {
+		c.overdue = max(c.overdue, took-wait)
+	}
 }
 
 func (c *counts) count(what string) {

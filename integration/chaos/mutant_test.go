@@ -11,19 +11,23 @@ import (
 	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
 )
 
-// mutants are scripts with one thing wrong, and what a run must say of a proxy that has them.
+// mutants are files of the engine with one thing wrong, and what a run must say of a proxy that has them.
 var mutants = map[string]struct{ file, right, wrong, caught string }{
 	"newcomers barge in": {
-		file: "ask.lua", right: "if s.owner then return stand(s, a) end",
+		file: "lua/ask.lua", right: "if s.owner then return stand(s, a) end",
 		wrong: "if s.owner and (a.place or a.nowait) then return stand(s, a) end", caught: " was granted at ",
 	},
+	"stale holders write": {
+		file: "guard.go", right: `string(owner) == held && g.token != ""`,
+		wrong: `held != "" && owner != nil`, caught: "not linearizable",
+	},
 	"fences fall": {
-		file: "ask.lua", right: "math.max(s.n + 1, s.us, tonumber(ARGV[12]) + 1)",
+		file: "lua/ask.lua", right: "math.max(s.n + 1, s.us, tonumber(ARGV[12]) + 1)",
 		wrong: "9e15 - s.us", caught: "a fence falls",
 	},
 }
 
-// TestBrokenProxiesAreCaught builds proxies with broken scripts and lets this test's own program run a round on them.
+// TestBrokenProxiesAreCaught builds proxies that are broken and lets this test's own program run a round on them.
 func TestBrokenProxiesAreCaught(t *testing.T) {
 	if os.Getenv(harness.BinaryEnv) != "" {
 		t.Skip("another binary is to be tested")
@@ -32,7 +36,7 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			run := exec.Command(os.Args[0], "-test.run", "^TestChaos$", "-test.timeout", "90s",
-				"-chaos.time", "1s", "-chaos.round", "1500ms", "-chaos.seed", "1", "-chaos.files", t.TempDir())
+				"-chaos.time", "1s", "-chaos.round", "2500ms", "-chaos.seed", "1", "-chaos.files", t.TempDir())
 			run.Env = append(os.Environ(), harness.BinaryEnv+"="+buildMutant(t, m.file, m.right, m.wrong))
 			out, err := run.CombinedOutput()
 			switch said := string(out); {
@@ -45,27 +49,27 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 	}
 }
 
-// buildMutant builds a proxy with something wrong in one of its scripts.
+// buildMutant builds a proxy with something wrong in one file.
 func buildMutant(t *testing.T, file, right, wrong string) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("..", "..", "engine", "lua", file))
+	path, err := filepath.Abs(filepath.Join("..", "..", "engine", file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	script, err := os.ReadFile(path)
+	source, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Count(string(script), right) != 1 {
+	if strings.Count(string(source), right) != 1 {
 		t.Fatalf("%s has changed: choose another mutant than %q", file, right)
 	}
 	dir := t.TempDir()
-	broken, overlay, binary := filepath.Join(dir, file), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "keysmith-proxy")
+	broken, overlay, binary := filepath.Join(dir, filepath.Base(file)), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "keysmith-proxy")
 	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: broken}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for to, text := range map[string]string{broken: strings.Replace(string(script), right, wrong, 1), overlay: string(replace)} {
+	for to, text := range map[string]string{broken: strings.Replace(string(source), right, wrong, 1), overlay: string(replace)} {
 		if err := os.WriteFile(to, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

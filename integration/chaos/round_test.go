@@ -112,8 +112,9 @@ func (s *stage) play(t testing.TB, seed uint64, clients int, length time.Duratio
 		linear, illegal = r.linearizable(10 * time.Second)
 		wrong = append(wrong, illegal...)
 	}
-	t.Logf("seed %d: %d calls, %d grants, %d operations recorded; settled in %v; porcupine: %v; %s",
-		seed, r.calls.Load(), r.grants.Load(), len(r.ops), settled.Round(time.Millisecond), linear, r.counts.String())
+	t.Logf("seed %d: %d calls, %d grants, %d operations recorded (%s); %d violations; porcupine: %v; at most %v after its WAIT; settled in %v; %s",
+		seed, r.calls.Load(), r.grants.Load(), len(r.ops), r.outcomes(), len(wrong), linear,
+		r.overdue.Round(time.Millisecond), settled.Round(time.Millisecond), r.counts.String())
 	if len(wrong) > 0 || linear == porcupine.Unknown {
 		t.Logf("seed %d: the history is in %s", seed, r.dump())
 	}
@@ -127,6 +128,23 @@ func (c *counts) String() string {
 		all = append(all, fmt.Sprintf("%s %d", what, c.of[what]))
 	}
 	return strings.Join(all, ", ")
+}
+
+// outcomes says how much the checks had to go by.
+func (h *history) outcomes() string {
+	var all counts
+	all.of = map[string]int{}
+	for _, o := range h.ops {
+		all.count(fmt.Sprintf("%v %v", o.kind, o.outcome))
+	}
+	for _, ops := range h.byName() {
+		for _, of := range h.holdsOf(ops) {
+			if of.end > of.begin && !h.spansLoss(of) {
+				all.count("trusted holds")
+			}
+		}
+	}
+	return all.String()
 }
 
 // patient asks a proxy until it answers, with anything but an error: all faults have ended, or not yet begun.
@@ -244,9 +262,9 @@ func (r *round) dump() string {
 func TestChaos(t *testing.T) {
 	s := startStage(t)
 	if *runFor == 0 {
-		s.judge(t, 1, 10, 3500*time.Millisecond, false)
-		s.judge(t, 2, 10, 2500*time.Millisecond, false)
-		s.judge(t, 3, 10, 1200*time.Millisecond, true)
+		s.judge(t, 1, 10, 3*time.Second, false)
+		s.judge(t, 2, 10, 2*time.Second, false)
+		s.judge(t, 3, 10, time.Second, true)
 		return
 	}
 	seed := *runSeed
