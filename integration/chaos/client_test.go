@@ -123,7 +123,7 @@ func (c *client) wish() *want {
 		w.lease = w.lease.Truncate(time.Millisecond)
 	}
 	if !w.nowait && !c.chance(10) {
-		w.wait = (100*time.Millisecond + c.upTo(3*time.Second)).Truncate(time.Millisecond)
+		w.wait = (100*time.Millisecond + c.upTo(2*time.Second)).Truncate(time.Millisecond)
 	}
 	c.serial++
 	w.token = fmt.Sprintf("r%d-c%d-%d", c.seed, c.id, c.serial)
@@ -198,7 +198,7 @@ func (c *client) ask(ctx context.Context, w *want) bool {
 			c.count("call timed out and was sent again")
 			c.abandon(w, call, conn)
 		}
-		if !w.chosen {
+		if !w.chosen || ctx.Err() != nil {
 			return false
 		}
 		try++
@@ -301,6 +301,11 @@ func (c *client) work(w *want) {
 		time.Sleep(c.upTo(5 * time.Millisecond))
 	}
 	i := c.random.IntN(len(w.names))
+	if !late && c.guards && w.lease > 0 && w.lease < 700*time.Millisecond && c.chance(4) {
+		c.holdUp(w, i)
+		c.guarded(w, i)
+		return
+	}
 	if !late && c.chance(4) {
 		lease := (200*time.Millisecond + c.upTo(1500*time.Millisecond)).Truncate(time.Millisecond)
 		o := op{kind: extend, name: w.names[i], token: w.token, lease: lease}
@@ -318,6 +323,35 @@ func (c *client) work(w *want) {
 func (c *client) guarded(w *want, i int) {
 	o := op{kind: write, name: w.names[i], token: w.token, fence: w.fences[i]}
 	c.one(o, "KS.GUARD", w.names[i], w.token, "SET", register(w.names[i]), strconv.FormatInt(w.fences[i], 10), "GET")
+}
+
+// holdUp lets a guarded write get stuck between its look at the lock and the command, until past the lease.
+func (c *client) holdUp(w *want, i int) {
+	var o op
+	info, _ := c.exchange(&o, []string{"CLIENT", "INFO"})
+	for field := range strings.FieldsSeq(info) {
+		addr, found := strings.CutPrefix(field, "addr=")
+		if !found {
+			continue
+		}
+		for _, relay := range c.relays {
+			if link := relay.Link(addr); link != nil {
+				c.count("guarded write held up halfway")
+				key := lockKey(w.names[i])
+				link.LimitUp(len(harness.Command("WATCH", key) + harness.Command("GET", key) + harness.Command("MULTI")))
+				time.AfterFunc(w.lease+c.upTo(300*time.Millisecond), link.Resume)
+			}
+		}
+	}
+}
+
+// lockKey is where the owner's token stands.
+func lockKey(name string) string {
+	tag, rest, found := strings.Cut(name, ":")
+	if found {
+		rest = ":" + rest
+	}
+	return tag + "/lock" + rest
 }
 
 // one sends a call about one lock and records it; true: its outcome is known. It waits for the answer

@@ -27,7 +27,8 @@ var mutants = map[string]struct{ file, right, wrong, caught string }{
 	},
 }
 
-// TestBrokenProxiesAreCaught builds proxies that are broken and lets this test's own program run a round on them.
+// TestBrokenProxiesAreCaught builds proxies that are broken and lets this test's own program run
+// on them, to the first round that finds something.
 func TestBrokenProxiesAreCaught(t *testing.T) {
 	if os.Getenv(harness.BinaryEnv) != "" {
 		t.Skip("another binary is to be tested")
@@ -35,8 +36,8 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 	for name, m := range mutants {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			run := exec.Command(os.Args[0], "-test.run", "^TestChaos$", "-test.timeout", "90s",
-				"-chaos.time", "1s", "-chaos.round", "2500ms", "-chaos.seed", "1", "-chaos.files", t.TempDir())
+			run := exec.Command(os.Args[0], "-test.run", "^TestChaos$", "-test.timeout", "150s",
+				"-chaos.time", "40s", "-chaos.round", "2500ms", "-chaos.seed", "1", "-chaos.files", t.TempDir())
 			run.Env = append(os.Environ(), harness.BinaryEnv+"="+buildMutant(t, m.file, m.right, m.wrong))
 			out, err := run.CombinedOutput()
 			switch said := string(out); {

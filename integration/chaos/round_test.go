@@ -262,8 +262,8 @@ func (r *round) dump() string {
 func TestChaos(t *testing.T) {
 	s := startStage(t)
 	if *runFor == 0 {
-		s.judge(t, 1, 10, 3*time.Second, false)
-		s.judge(t, 2, 10, 2*time.Second, false)
+		s.judge(t, 1, 10, 2500*time.Millisecond, false)
+		s.judge(t, 2, 10, 1500*time.Millisecond, false)
 		s.judge(t, 3, 10, time.Second, true)
 		return
 	}
