@@ -190,7 +190,7 @@ func (c *client) ask(ctx context.Context, w *want) bool {
 			c.record(w, call, open, unknown)
 			c.drop()
 			time.Sleep(c.upTo(20 * time.Millisecond)) // Redis may be away
-		case patience > answered:
+		case patience >= answered:
 			c.blame("client %d: %q was not answered for %v", c.id, w.command(), patience)
 			c.drop()
 			return false
