@@ -166,7 +166,7 @@ func (h *history) fromElsewhere(o op) {
 	p.seen = max(p.seen, (h.st.now+int64(o.pick(1, 5000)))*1000)
 }
 
-// keySmith is a process of KeySmith .NET (INTEROP B): it stands in our lines with 0 for a place, takes
+// keySmith is a process of KeySmith .NET: it stands in our lines with 0 for a place, takes
 // a lock that ran out without looking at the line, and hands over without telling our proxies.
 type keySmith struct {
 	st      *stage
