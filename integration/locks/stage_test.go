@@ -118,7 +118,7 @@ func (s *stage) freeze(t testing.TB, proxy int) (thaw func()) {
 	return thaw
 }
 
-// keyOf is where what belongs to name lives: SPEC §3.
+// keyOf is where what belongs to name lives: README, names and keys.
 func keyOf(name, what string) string {
 	tag, rest, found := strings.Cut(name, ":")
 	if found {
