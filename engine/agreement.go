@@ -122,7 +122,7 @@ func (a *agreement) warn(news string) {
 	}
 }
 
-// state says whether calls may go on, and if not, why or until when that is not known.
+// state says whether calls may go on, and if not, why; where that is not known it is found out.
 func (a *agreement) state() (agreed bool, changed <-chan struct{}, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -131,30 +131,15 @@ func (a *agreement) state() (agreed bool, changed <-chan struct{}, err error) {
 		return false, nil, &UnavailableError{"ks-tag-split is '" + a.split + "' here and '" + a.other +
 			"' at another proxy of this Redis: set it to the same everywhere"}
 	}
-	return time.Now().Before(a.sure), a.changed, nil
+	if !time.Now().Before(a.sure) {
+		a.lookAgain()
+		return false, a.changed, nil
+	}
+	return true, nil, nil
 }
 
 // check returns nil when calls may go on, else, within startPatience, an UnavailableError.
-func (a *agreement) check() error {
-	var patience <-chan time.Time
-	for {
-		agreed, changed, err := a.state()
-		if agreed || err != nil {
-			return err
-		}
-		a.lookAgain()
-		if patience == nil {
-			t := time.NewTimer(startPatience)
-			defer t.Stop()
-			patience = t.C
-		}
-		select {
-		case <-changed:
-		case <-patience:
-			return unreachable()
-		}
-	}
-}
+func (a *agreement) check() error { return patiently(a.state) }
 
 // lookAgain makes it look now. Calls go on meanwhile: that the proxy's own connection falters is no reason to
 // refuse them.

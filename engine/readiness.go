@@ -55,11 +55,14 @@ func refusesCredentials(words string) bool {
 
 // check returns nil when calls can be served, at once or within startPatience, else an
 // UnavailableError. A caller that hung up waits for it too: what it asked may need no further waiting.
-func (r *readiness) check() error {
+func (r *readiness) check() error { return patiently(r.state) }
+
+// patiently asks state until it says yes or fails, each time that it has changed, startPatience at most.
+func patiently(state func() (yes bool, changed <-chan struct{}, err error)) error {
 	var patience <-chan time.Time
 	for {
-		serves, changed, err := r.state()
-		if serves || err != nil {
+		yes, changed, err := state()
+		if yes || err != nil {
 			return err
 		}
 		if patience == nil {

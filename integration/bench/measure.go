@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/process"
 )
 
 // A load is one kind of load: so many clients with so many requests in flight each.
@@ -177,11 +179,11 @@ func (s *servers) sample(ctx context.Context, path string) (now sample, err erro
 		}
 	}
 	if relay := s.relays[path]; relay != nil {
-		if now.relay, err = cpuTime(relay.cmd.Process.Pid); err != nil {
+		if now.relay, err = process.CPUTime(relay.cmd.Process.Pid); err != nil {
 			return now, err
 		}
 	}
-	now.redis, err = cpuTime(s.redis.cmd.Process.Pid)
+	now.redis, err = process.CPUTime(s.redis.cmd.Process.Pid)
 	return now, err
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/process"
 )
 
 // allPaths are the ways to Redis, in the order in which they are measured.
@@ -94,7 +95,7 @@ func (s *servers) relay(path string, port int, opts options) (program string, ar
 		return findSystem("haproxy"), []string{"-db", "-f", config}, err
 	default:
 		config, err := s.writeFile("nutcracker.yml", fmt.Sprintf(twemproxyConfig, port, s.redis.port))
-		return findSystem("nutcracker"), []string{"-v", "4", "-c", config, "-s", strconv.Itoa(freePort())}, err
+		return findSystem("nutcracker"), []string{"-v", "4", "-c", config, "-s", strconv.Itoa(process.FreePort())}, err
 	}
 }
 
@@ -138,7 +139,7 @@ func findSystem(program string) string {
 
 // startServer starts what command says and waits until it listens.
 func startServer(ctx context.Context, command func(port int) (string, []string, error)) (*server, error) {
-	s := &server{port: freePort(), ended: make(chan struct{})}
+	s := &server{port: process.FreePort(), ended: make(chan struct{})}
 	program, args, err := command(s.port)
 	if err != nil {
 		return nil, err
@@ -237,17 +238,6 @@ func (s *servers) port(path string) int {
 		return relay.port
 	}
 	return s.redis.port
-}
-
-// freePort finds a port below those the kernel gives to outgoing connections.
-func freePort() int {
-	for {
-		port := 10000 + rand.IntN(20000)
-		if l, err := net.Listen("tcp", address(port)); err == nil {
-			l.Close()
-			return port
-		}
-	}
 }
 
 func address(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/process"
 )
 
 // usage is what has been used up so far.
@@ -19,10 +20,10 @@ type usage struct {
 }
 
 func (b *bench) usage(ctx context.Context) (u usage, err error) {
-	if u.proxy, err = cpuTime(b.proxies[0].cmd.Process.Pid); err != nil {
+	if u.proxy, err = process.CPUTime(b.proxies[0].cmd.Process.Pid); err != nil {
 		return u, err
 	}
-	if u.redis, err = cpuTime(b.redis.cmd.Process.Pid); err != nil {
+	if u.redis, err = process.CPUTime(b.redis.cmd.Process.Pid); err != nil {
 		return u, err
 	}
 	stats, err := b.admin.Info(ctx, "commandstats").Result()
@@ -39,28 +40,6 @@ func (b *bench) usage(ctx context.Context) (u usage, err error) {
 	}
 	u.at = time.Now()
 	return u, nil
-}
-
-// cpuTime is the time that all threads of a process have spent on a core, in
-// nanosecond resolution: utime and stime in /proc/<pid>/stat come in ticks of 10 ms.
-func cpuTime(pid int) (time.Duration, error) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("no CPU time of process %d: it has ended, or /proc has no schedstat (only Linux does)", pid)
-	}
-	var sum time.Duration
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return 0, err
-		}
-		var onCPU time.Duration
-		if _, err := fmt.Sscan(string(text), &onCPU); err != nil {
-			return 0, fmt.Errorf("%s: %w", file, err)
-		}
-		sum += onCPU
-	}
-	return sum, nil
 }
 
 // costs prints what a KS.LOCK that need not wait and its KS.UNLOCK cost, and a

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/process"
 )
 
 // bench is a Redis with two proxies in front of it.
@@ -81,7 +82,7 @@ func (b *bench) startProxy(ctx context.Context, i int) (err error) {
 }
 
 func startServer(ctx context.Context, program string, args func(port string) []string) (*server, error) {
-	s := &server{name: filepath.Base(program), port: freePort(), ended: make(chan struct{})}
+	s := &server{name: filepath.Base(program), port: process.FreePort(), ended: make(chan struct{})}
 	s.cmd = exec.CommandContext(ctx, program, args(strconv.Itoa(s.port))...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
@@ -106,17 +107,6 @@ func startServer(ctx context.Context, program string, args func(port string) []s
 	}
 	s.stop()
 	return nil, fmt.Errorf("%s does not listen: %s", s.name, s.log.String())
-}
-
-// freePort finds a port below those the kernel gives to outgoing connections.
-func freePort() int {
-	for {
-		port := 10000 + rand.IntN(20000)
-		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			l.Close()
-			return port
-		}
-	}
 }
 
 func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
