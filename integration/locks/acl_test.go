@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
 // documentedUsers are the ACL SETUSER commands of the README, in words.
@@ -89,7 +90,7 @@ func (g *guarded) everything(t *testing.T) string {
 		}
 		before, _ := c.Received()
 		c.Send(t, harness.Command(args...))
-		eventually(t, "in line, or refused", func() bool {
+		stage.Eventually(t, "in line, or refused", func() bool {
 			if got, _ := c.Received(); len(got) > len(before) {
 				refusal = c.Reply(t)
 				return true
@@ -108,7 +109,7 @@ func (g *guarded) everything(t *testing.T) string {
 		asked := g.lookups(t)
 		before, _ := b.Received()
 		do(a, "KS.EXTEND", "likes:a", held, "PX", "40000")
-		eventually(t, "asked again", func() bool {
+		stage.Eventually(t, "asked again", func() bool {
 			got, _ := b.Received()
 			return refusal != "" || len(got) > len(before) || g.lookups(t) != asked
 		})

@@ -7,62 +7,63 @@ import (
 	"time"
 
 	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
-func waiterHangsUp(t *testing.T, s *stage) {
+func waiterHangsUp(t *testing.T, s *stage.Stage) {
 	const name = "hangup:1"
 	// More than the proxy reads ahead, less than the kernel takes beyond that: the FIN arrives, behind it.
 	unread := strings.Repeat(harness.Command("SET", "hangup:unread", strings.Repeat("x", 1000)), 80)
 	ways := []struct {
 		name string
-		end  func(*waiter)
+		end  func(*stage.Waiter)
 	}{
-		{"FIN", func(w *waiter) { w.CloseWrite(t) }},
-		{"close", func(w *waiter) { w.Close() }},
-		{"RST", func(w *waiter) { w.Reset(t) }},
-		{"FIN behind unread input", func(w *waiter) {
+		{"FIN", func(w *stage.Waiter) { w.CloseWrite(t) }},
+		{"close", func(w *stage.Waiter) { w.Close() }},
+		{"RST", func(w *stage.Waiter) { w.Reset(t) }},
+		{"FIN behind unread input", func(w *stage.Waiter) {
 			w.Send(t, unread)
 			w.CloseWrite(t)
 		}},
-		{"RST behind unread input", func(w *waiter) {
+		{"RST behind unread input", func(w *stage.Waiter) {
 			w.Send(t, unread)
 			w.Reset(t)
 		}},
 	}
-	holder := s.client(t, 0)
-	g := holder.lock(name)
+	holder := s.Client(t, 0)
+	g := holder.Lock(name)
 	for proxy := range 2 {
 		for _, way := range ways {
-			leaving, staying := s.join(t, proxy, name), s.join(t, 2, name)
+			leaving, staying := s.Join(t, proxy, name), s.Join(t, 2, name)
 			began := time.Now()
 			way.end(leaving)
-			line := s.awaitLine(t, name, 1)
-			took(t, "out of line after "+way.name, began, 100*time.Millisecond, time.Second)
-			if line[0] != staying.token {
-				t.Fatalf("%s: %s is left in line, want %s", way.name, line[0], staying.token)
+			line := s.AwaitLine(t, name, 1)
+			stage.Took(t, "out of line after "+way.name, began, 100*time.Millisecond, time.Second)
+			if line[0] != staying.Token {
+				t.Fatalf("%s: %s is left in line, want %s", way.name, line[0], staying.Token)
 			}
-			holder.unlock(name, g)
-			g = staying.granted()
-			holder = staying.client
+			holder.Unlock(name, g)
+			g = staying.Granted()
+			holder = staying.Client
 		}
 	}
-	holder.unlock(name, g)
-	s.awaitFree(t, name)
-	eventually(t, "what came before the end was not lost on the way", func() bool {
-		return s.must(t, "DEL", "hangup:unread") == int64(1)
+	holder.Unlock(name, g)
+	s.AwaitFree(t, name)
+	stage.Eventually(t, "what came before the end was not lost on the way", func() bool {
+		return s.Must(t, "DEL", "hangup:unread") == int64(1)
 	})
 }
 
 // grantCrossesHangUp lets the first in line hang up at the moment it is
 // granted. Either it was granted before, and is told, or the next has the lock at
 // once.
-func grantCrossesHangUp(t *testing.T, s *stage) {
+func grantCrossesHangUp(t *testing.T, s *stage.Stage) {
 	const name, rounds = "crossing:1", 40
-	holder := s.client(t, 0)
-	g := holder.lock(name)
+	holder := s.Client(t, 0)
+	g := holder.Lock(name)
 	before, slowest := 0, time.Duration(0)
 	for i := range rounds {
-		leaving, staying := s.join(t, i%3, name), s.join(t, (i/3)%3, name)
+		leaving, staying := s.Join(t, i%3, name), s.Join(t, (i/3)%3, name)
 		var both sync.WaitGroup
 		lead := time.Duration(i%10-1) * time.Millisecond // of the hang-up
 		both.Go(func() {
@@ -71,72 +72,72 @@ func grantCrossesHangUp(t *testing.T, s *stage) {
 		})
 		both.Go(func() {
 			time.Sleep(lead)
-			holder.ask("KS.UNLOCK", name, g.token)
+			holder.Ask("KS.UNLOCK", name, g.Token)
 		})
 		both.Wait()
 		began := time.Now()
-		if n := holder.next(); n != int64(1) {
+		if n := holder.Next(); n != int64(1) {
 			t.Fatalf("KS.UNLOCK answers %v", n)
 		}
-		switch reply := leaving.next().(type) {
+		switch reply := leaving.Next().(type) {
 		case nil:
 		default: // it is a lease, which outlives the connection
-			first, err := asGrant(reply)
-			if err != nil || first.fence <= g.fence {
-				t.Fatalf("granted %#v after fence %d", reply, g.fence)
+			first, err := stage.AsGrant(reply)
+			if err != nil || first.Fence <= g.Fence {
+				t.Fatalf("granted %#v after fence %d", reply, g.Fence)
 			}
 			g = first
 			before++
-			holder.unlock(name, g)
+			holder.Unlock(name, g)
 		}
-		next := staying.granted()
+		next := staying.Granted()
 		slowest = max(slowest, time.Since(began))
-		if next.fence <= g.fence {
-			t.Fatalf("fence %d after %d", next.fence, g.fence)
+		if next.Fence <= g.Fence {
+			t.Fatalf("fence %d after %d", next.Fence, g.Fence)
 		}
-		holder, g = staying.client, next
+		holder, g = staying.Client, next
 	}
 	t.Logf("of %d grants that crossed a hang-up %d were told in time; slowest hand-on: %v (promised: at once)",
 		rounds, before, slowest)
 	if slowest > time.Second {
 		t.Errorf("a grant that crossed a hang-up was handed on after %v", slowest)
 	}
-	holder.unlock(name, g)
-	s.awaitFree(t, name)
+	holder.Unlock(name, g)
+	s.AwaitFree(t, name)
 }
 
-func waitingForOneself(t *testing.T, s *stage) {
+func waitingForOneself(t *testing.T, s *stage.Stage) {
 	const name = "oneself:1"
-	c := s.client(t, 0)
-	g := c.lock(name, "SESSION")
+	c := s.Client(t, 0)
+	g := c.Lock(name, "SESSION")
 	began := time.Now()
-	c.wantRefusal("DEADLOCK ", "KS.LOCK", name)
-	took(t, "the deadlock of a SESSION holder was told", began, 0, time.Second)
-	c.wantRefusal("DEADLOCK ", "KS.MEMO", name)
-	c.wantRefusal("DEADLOCK ", "KS.LOCK", name, "WAIT", "10000")
-	c.unlock(name, g)
-	c.unlock(name, c.lock(name))
-	s.awaitLine(t, name, 0)
+	c.ExpectRefusal("DEADLOCK ", "KS.LOCK", name)
+	stage.Took(t, "the deadlock of a SESSION holder was told", began, 0, time.Second)
+	c.ExpectRefusal("DEADLOCK ", "KS.MEMO", name)
+	c.ExpectRefusal("DEADLOCK ", "KS.LOCK", name, "WAIT", "10000")
+	c.Unlock(name, g)
+	c.Unlock(name, c.Lock(name))
+	s.AwaitLine(t, name, 0)
 }
 
 // waitingForWhatIsBehind: many callers share one connection, and behind the call that waits is the
 // unlock it waits for.
-func waitingForWhatIsBehind(t *testing.T, s *stage) {
+func waitingForWhatIsBehind(t *testing.T, s *stage.Stage) {
 	const name = "behind:1"
-	c := s.client(t, 0)
-	g := c.lock(name)
+	c := s.Client(t, 0)
+	g := c.Lock(name)
 	began := time.Now()
-	c.Send(t, harness.Command("KS.LOCK", name)+harness.Command("KS.UNLOCK", name, g.token)+harness.Command("PING"))
-	if r, ok := c.next().(refusal); !ok || !strings.HasPrefix(string(r), "DEADLOCK ") {
+	c.Send(t, harness.Command("KS.LOCK", name)+harness.Command("KS.UNLOCK", name, g.Token)+harness.Command("PING"))
+	if r, ok := c.Next().(stage.Refusal); !ok || !strings.HasPrefix(string(r), "DEADLOCK ") {
 		t.Fatalf("waiting for the unlock behind it answers %#v", r)
 	}
-	took(t, "the deadlock of a shared connection was told", began, 0, time.Second)
-	if n := c.next(); n != int64(1) {
+	stage.Took(t, "the deadlock of a shared connection was told", began, 0, time.Second)
+	if n := c.Next(); n != int64(1) {
 		t.Fatalf("KS.UNLOCK answers %#v", n)
 	}
-	if pong := c.next(); pong != "PONG" {
+	if pong := c.Next(); pong != "PONG" {
 		t.Fatalf("PING answers %#v", pong)
 	}
-	s.awaitFree(t, name)
-	s.awaitLine(t, name, 0)
+	s.AwaitFree(t, name)
+	s.AwaitLine(t, name, 0)
 }

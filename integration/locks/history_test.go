@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
 // history is many callers of one lock on all proxies, and what it checks at
 // each grant.
 type history struct {
-	*stage
+	*stage.Stage
 	name string
 
 	mu     sync.Mutex
@@ -32,8 +33,8 @@ type history struct {
 // for a moment. No lease runs out, so there is no excuse.
 func TestManyCallersWhileThingsBreak(t *testing.T) {
 	t.Parallel()
-	h := &history{stage: setup{proxies: 3, args: []string{"--ks-lock-ttl", "20000"}}.start(t), name: "history:1"}
-	before := h.resources(t)
+	h := &history{Stage: stage.Setup{Proxies: 3, Args: []string{"--ks-lock-ttl", "20000"}}.Start(t), name: "history:1"}
+	before := h.Resources(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	h.last = time.Now()
@@ -54,21 +55,21 @@ func TestManyCallersWhileThingsBreak(t *testing.T) {
 	if bound := 6 * time.Second; h.pause > bound {
 		t.Errorf("nobody was granted for %v", h.pause)
 	}
-	h.awaitFree(t, h.name)
-	c := h.client(t, 0) // places that are kept for their TOKEN go with the next who has the lock
-	eventually(t, "nobody is left in line", func() bool {
-		c.unlock(h.name, c.lock(h.name, "NOWAIT"))
-		return len(h.line(t, h.name)) == 0
+	h.AwaitFree(t, h.name)
+	c := h.Client(t, 0) // places that are kept for their TOKEN go with the next who has the lock
+	stage.Eventually(t, "nobody is left in line", func() bool {
+		c.Unlock(h.name, c.Lock(h.name, "NOWAIT"))
+		return len(h.Line(t, h.name)) == 0
 	})
 	c.Close()
-	h.nothingLeft(t)
-	h.awaitResources(t, before)
+	h.NothingLeft(t)
+	h.AwaitResources(t, before)
 }
 
 // call takes the lock again and again, on one proxy or another.
 func (h *history) call(ctx context.Context, t testing.TB, random *rand.Rand) {
 	for ctx.Err() == nil {
-		nc, err := harness.TryDial(h.proxies[random.IntN(len(h.proxies))].Addr)
+		nc, err := harness.TryDial(h.Proxies[random.IntN(len(h.Proxies))].Addr)
 		if err != nil {
 			continue
 		}
@@ -97,11 +98,11 @@ func (h *history) once(c *harness.Conn, random *rand.Rand) bool {
 		}
 		return false
 	}
-	value, _, _ := parseOne(reply)
+	value, _, _ := stage.ParseOne(reply)
 	if value == nil {
 		return !leaves
 	}
-	g, err := asGrant(value)
+	g, err := stage.AsGrant(value)
 	if err != nil {
 		h.blame("%q: %v", args, err)
 		return false
@@ -116,15 +117,15 @@ func (h *history) once(c *harness.Conn, random *rand.Rand) bool {
 }
 
 // giveBack unlocks, on other connections if need be: that one may be gone.
-func (h *history) giveBack(c *harness.Conn, g grant) bool {
-	args := harness.Command("KS.UNLOCK", h.name, g.token)
+func (h *history) giveBack(c *harness.Conn, g stage.Grant) bool {
+	args := harness.Command("KS.UNLOCK", h.name, g.Token)
 	if _, err := c.Write([]byte(args)); err == nil {
 		if _, err := c.ReplyWithin(harness.Patience); err == nil {
 			return true
 		}
 	}
 	for i := range 100 {
-		nc, err := harness.TryDial(h.proxies[i%len(h.proxies)].Addr)
+		nc, err := harness.TryDial(h.Proxies[i%len(h.Proxies)].Addr)
 		if err != nil {
 			continue
 		}
@@ -139,25 +140,25 @@ func (h *history) giveBack(c *harness.Conn, g grant) bool {
 	return false
 }
 
-func (h *history) enter(g grant) {
+func (h *history) enter(g stage.Grant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.holder != "" {
-		h.wrong = append(h.wrong, fmt.Sprintf("%s was granted while %s holds", g.token, h.holder))
+		h.wrong = append(h.wrong, fmt.Sprintf("%s was granted while %s holds", g.Token, h.holder))
 	}
-	if g.fence <= h.fence {
-		h.wrong = append(h.wrong, fmt.Sprintf("fence %d after %d", g.fence, h.fence))
+	if g.Fence <= h.fence {
+		h.wrong = append(h.wrong, fmt.Sprintf("fence %d after %d", g.Fence, h.fence))
 	}
-	h.holder, h.fence = g.token, g.fence
+	h.holder, h.fence = g.Token, g.Fence
 	h.grants++
 	h.pause = max(h.pause, time.Since(h.last))
 	h.last = time.Now()
 }
 
-func (h *history) leave(g grant) {
+func (h *history) leave(g stage.Grant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.holder == g.token {
+	if h.holder == g.Token {
 		h.holder = ""
 	}
 }
@@ -175,7 +176,7 @@ func (h *history) breakThings(ctx context.Context, t testing.TB) {
 	ask := func(args ...string) any {
 		admin.Write([]byte(harness.Command(args...)))
 		reply, _ := admin.ReplyWithin(harness.Patience)
-		value, _, _ := parseOne(reply)
+		value, _, _ := stage.ParseOne(reply)
 		return value
 	}
 	random := rand.New(rand.NewPCG(1, 1000))
@@ -190,7 +191,7 @@ func (h *history) breakThings(ctx context.Context, t testing.TB) {
 		case 3:
 			ask("SCRIPT", "FLUSH")
 		default:
-			p := h.proxies[random.IntN(len(h.proxies))]
+			p := h.Proxies[random.IntN(len(h.Proxies))]
 			p.Signal(t, syscall.SIGSTOP)
 			time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
 			p.Signal(t, syscall.SIGCONT)
@@ -198,8 +199,8 @@ func (h *history) breakThings(ctx context.Context, t testing.TB) {
 	}
 }
 
-func pickPeer(list string, random *rand.Rand) peer {
-	all := parsePeers(list)
+func pickPeer(list string, random *rand.Rand) stage.Peer {
+	all := stage.ParsePeers(list)
 	if len(all) == 0 {
 		return nil
 	}

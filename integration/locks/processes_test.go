@@ -1,76 +1,77 @@
 package locks
 
 import (
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
 func TestWaitersOfAKilledProxyAreSkipped(t *testing.T) {
 	t.Parallel()
-	s := setup{proxies: 3}.start(t)
+	s := stage.Setup{Proxies: 3}.Start(t)
 	for _, how := range []string{"hand-off", "lease end"} {
 		name := "killed:" + how
 		victim := 1
 		if how == "lease end" {
 			victim = 2 // the other is dead
 		}
-		holder := s.client(t, 0)
+		holder := s.Client(t, 0)
 		lease := "30000"
 		if how == "lease end" {
 			lease = "1500"
 		}
-		g := holder.lock(name, "PX", lease)
+		g := holder.Lock(name, "PX", lease)
 		ends := time.Now().Add(1500 * time.Millisecond)
-		dead := s.join(t, victim, name)
-		instance := s.instanceOf(t, dead)
-		var waiters []*waiter
+		dead := s.Join(t, victim, name)
+		instance := s.InstanceOf(t, dead)
+		var waiters []*stage.Waiter
 		for range 2 { // those of the dead proxy stand before and between the others
-			s.join(t, victim, name)
-			waiters = append(waiters, s.join(t, 0, name))
-			s.join(t, victim, name)
+			s.Join(t, victim, name)
+			waiters = append(waiters, s.Join(t, 0, name))
+			s.Join(t, victim, name)
 		}
-		s.proxies[victim].Kill(t)
-		s.awaitListeners(t, instance, 0)
+		s.Proxies[victim].Kill(t)
+		s.AwaitListeners(t, instance, 0)
 		if how == "hand-off" {
 			ends = time.Now()
-			holder.unlock(name, g)
+			holder.Unlock(name, g)
 		}
-		first := waiters[0].granted()
-		took(t, "the waiters of a dead proxy were skipped at "+how, ends, 100*time.Millisecond, 1500*time.Millisecond)
-		if first.fence <= g.fence {
+		first := waiters[0].Granted()
+		stage.Took(t, "the waiters of a dead proxy were skipped at "+how, ends, 100*time.Millisecond, 1500*time.Millisecond)
+		if first.Fence <= g.Fence {
 			t.Fatalf("%+v after %+v", first, g)
 		}
 		began := time.Now()
-		waiters[0].unlocks()
-		inTurn(t, waiters[1:], first.fence)
-		newcomer := s.client(t, 0)
-		newcomer.unlock(name, newcomer.lock(name))
-		took(t, "and at the next hand-offs", began, 0, 1500*time.Millisecond)
+		waiters[0].Unlocks()
+		stage.InTurn(t, waiters[1:], first.Fence)
+		newcomer := s.Client(t, 0)
+		newcomer.Unlock(name, newcomer.Lock(name))
+		stage.Took(t, "and at the next hand-offs", began, 0, 1500*time.Millisecond)
 	}
-	s.withinAMinute(t)
+	s.WithinAMinute(t)
 }
 
 // frozen is a line whose first three wait on proxy 1, which the test stops, and
 // whose last is on proxy 2.
 type frozen struct {
-	*stage
+	*stage.Stage
 	name   string
-	holder *client
-	g      grant
-	stuck  []*waiter
-	last   *waiter
+	holder *stage.Client
+	g      stage.Grant
+	stuck  []*stage.Waiter
+	last   *stage.Waiter
 }
 
 func startFrozen(t *testing.T, name string, options ...string) *frozen {
 	t.Helper()
-	f := &frozen{stage: setup{proxies: 3}.start(t), name: name}
-	f.holder = f.client(t, 0)
-	f.g = f.holder.lock(name, options...)
+	f := &frozen{Stage: stage.Setup{Proxies: 3}.Start(t), name: name}
+	f.holder = f.Client(t, 0)
+	f.g = f.holder.Lock(name, options...)
 	for range 3 {
-		f.stuck = append(f.stuck, f.join(t, 1, name))
+		f.stuck = append(f.stuck, f.Join(t, 1, name))
 	}
-	f.last = f.join(t, 2, name)
+	f.last = f.Join(t, 2, name)
 	return f
 }
 
@@ -80,90 +81,87 @@ const claimWindow = 2 * time.Second
 func TestAFrozenProxyCostsTheLineOneClaimWindow(t *testing.T) {
 	t.Parallel()
 	f := startFrozen(t, "frozen:1")
-	thaw := f.freeze(t, 1)
+	thaw := f.FreezeProxy(t, 1)
 	began := time.Now()
-	f.holder.unlock(f.name, f.g)
-	if owner := f.owner(t, f.name); owner != f.stuck[0].token {
-		t.Fatalf("the lock was handed to %s, first in line is %s", owner, f.stuck[0].token)
+	f.holder.Unlock(f.name, f.g)
+	if owner := f.Owner(t, f.name); owner != f.stuck[0].Token {
+		t.Fatalf("the lock was handed to %s, first in line is %s", owner, f.stuck[0].Token)
 	}
-	g := f.last.granted()
-	took(t, "one behind a frozen proxy was granted", began, claimWindow, claimWindow+1500*time.Millisecond)
-	if g.fence <= f.g.fence {
+	g := f.last.Granted()
+	stage.Took(t, "one behind a frozen proxy was granted", began, claimWindow, claimWindow+1500*time.Millisecond)
+	if g.Fence <= f.g.Fence {
 		t.Fatalf("%+v after %+v", g, f.g)
 	}
 
 	// It is known now: the next hand-off passes it by at once.
-	next := f.join(t, 0, f.name)
+	next := f.Join(t, 0, f.name)
 	began = time.Now()
-	f.last.unlocks()
-	g = next.granted()
-	took(t, "the next hand-off", began, 0, time.Second)
+	f.last.Unlocks()
+	g = next.Granted()
+	stage.Took(t, "the next hand-off", began, 0, time.Second)
 
 	// Thawed, they are where they were.
-	behind := f.join(t, 2, f.name)
+	behind := f.Join(t, 2, f.name)
 	thaw()
 	for _, w := range f.stuck {
-		eventually(t, "they have asked", func() bool { return !marked(f.place(t, f.name, w.token)) })
+		stage.Eventually(t, "they have asked", func() bool { return !stage.Marked(f.Place(t, f.name, w.Token)) })
 	}
-	next.unlocks()
-	inTurn(t, append(f.stuck, behind), g.fence)
-	f.awaitFree(t, f.name)
-	f.nothingLeft(t)
+	next.Unlocks()
+	stage.InTurn(t, append(f.stuck, behind), g.Fence)
+	f.AwaitFree(t, f.name)
+	f.NothingLeft(t)
 }
-
-// marked: who waits there could not be rung, or did not claim.
-func marked(place string) bool { return strings.Contains(place, "|") }
 
 func TestAProxyThatThawsInTimeClaims(t *testing.T) {
 	t.Parallel()
 	f := startFrozen(t, "frozen:2")
-	thaw := f.freeze(t, 1)
-	f.holder.unlock(f.name, f.g)
-	f.awaitOwner(t, f.name, f.stuck[0].token)
+	thaw := f.FreezeProxy(t, 1)
+	f.holder.Unlock(f.name, f.g)
+	f.AwaitOwner(t, f.name, f.stuck[0].Token)
 	began := time.Now()
 	thaw()
-	inTurn(t, append(f.stuck, f.last), f.g.fence)
-	took(t, "four hand-offs after the thaw", began, 0, 1500*time.Millisecond)
-	f.awaitFree(t, f.name)
+	stage.InTurn(t, append(f.stuck, f.last), f.g.Fence)
+	stage.Took(t, "four hand-offs after the thaw", began, 0, 1500*time.Millisecond)
+	f.AwaitFree(t, f.name)
 }
 
 func TestALeaseThatRunsOutForAFrozenProxy(t *testing.T) {
 	t.Parallel()
 	f := startFrozen(t, "frozen:3", "PX", "700")
 	ends := time.Now().Add(700 * time.Millisecond)
-	thaw := f.freeze(t, 1)
-	g := f.last.granted()
-	took(t, "one behind a frozen proxy was granted after the lease had run out", ends, claimWindow+100*time.Millisecond, claimWindow+1500*time.Millisecond)
+	thaw := f.FreezeProxy(t, 1)
+	g := f.last.Granted()
+	stage.Took(t, "one behind a frozen proxy was granted after the lease had run out", ends, claimWindow+100*time.Millisecond, claimWindow+1500*time.Millisecond)
 	thaw()
 	for _, w := range f.stuck {
-		eventually(t, "they have asked", func() bool { return !marked(f.place(t, f.name, w.token)) })
+		stage.Eventually(t, "they have asked", func() bool { return !stage.Marked(f.Place(t, f.name, w.Token)) })
 	}
-	f.last.unlocks()
-	inTurn(t, f.stuck, g.fence)
+	f.last.Unlocks()
+	stage.InTurn(t, f.stuck, g.Fence)
 }
 
 // A holder that was stopped past its lease has lost the lock and is told so.
 func TestAProxyThatThawsLateHasLostItsSessionLocks(t *testing.T) {
 	t.Parallel()
-	s := sessions.start(t)
+	s := sessions.Start(t)
 	const name = "frozen:4"
-	holder := s.client(t, 0)
-	holder.do("HELLO", "3")
-	g := holder.lock(name, "SESSION")
-	w := s.join(t, 1, name, "EX", "30")
-	thaw := s.freeze(t, 0)
+	holder := s.Client(t, 0)
+	holder.Call("HELLO", "3")
+	g := holder.Lock(name, "SESSION")
+	w := s.Join(t, 1, name, "EX", "30")
+	thaw := s.FreezeProxy(t, 0)
 	began := time.Now()
-	next := w.granted()
-	took(t, "the lock of a frozen proxy ran out", began, sessionTTL+100*time.Millisecond, sessionTTL+1500*time.Millisecond)
+	next := w.Granted()
+	stage.Took(t, "the lock of a frozen proxy ran out", began, sessionTTL+100*time.Millisecond, sessionTTL+1500*time.Millisecond)
 	thaw()
 	began = time.Now()
-	if push := holder.Reply(t); push != pushOf("ks.lost", name, g.token) {
+	if push := holder.Reply(t); push != pushOf("ks.lost", name, g.Token) {
 		t.Fatalf("the push is %q", push)
 	}
-	took(t, "the loss was told after the thaw", began, sessionTTL/3, sessionTTL/3+1500*time.Millisecond)
-	holder.want(int64(0), "KS.UNLOCK", name, g.token)
+	stage.Took(t, "the loss was told after the thaw", began, sessionTTL/3, sessionTTL/3+1500*time.Millisecond)
+	holder.Expect(int64(0), "KS.UNLOCK", name, g.Token)
 	holder.Close()
-	s.awaitClosed(t, holder)
-	w.want(int64(1), "KS.EXTEND", name, next.token, "EX", "20")
-	w.unlocks()
+	s.AwaitClosed(t, holder)
+	w.Expect(int64(1), "KS.EXTEND", name, next.Token, "EX", "20")
+	w.Unlocks()
 }

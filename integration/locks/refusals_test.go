@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
 func TestProxiesWithDifferentTagSplit(t *testing.T) {
 	t.Parallel()
-	s := setup{proxies: 1}.start(t)
+	s := stage.Setup{Proxies: 1}.Start(t)
 	other := harness.StartProxyWith(t, harness.ProxyOptions{Upstream: s.URL(), Args: []string{"--ks-tag-split", "last"}})
 	same := harness.StartProxyWith(t, harness.ProxyOptions{Upstream: s.URL(), Args: []string{"--ks-tag-split", "first"}})
-	c := dial(t, other)
+	c := stage.Dial(t, other)
 	for _, args := range [][]string{
 		{"KS.LOCK", "a:b:c"},
 		{"KS.UNLOCK", "a:b:c", "token"},
@@ -24,127 +25,127 @@ func TestProxiesWithDifferentTagSplit(t *testing.T) {
 		{"KS.EXTEND", "a:b:c", "token", "PX", "1"},
 		{"KS.STATUS", "a:b:c"},
 	} {
-		got, ok := c.do(args...).(refusal)
+		got, ok := c.Call(args...).(stage.Refusal)
 		if !ok || !strings.HasPrefix(string(got), "KSUNAVAILABLE ") || !strings.Contains(string(got), "ks-tag-split") {
 			t.Errorf("%q answers %#v", args, got)
 		}
 	}
-	c.want("PONG", "PING") // all else works
-	for _, p := range []*harness.Proxy{s.proxies[0], same} {
-		c := dial(t, p)
-		c.unlock("a:b:c", c.lock("a:b:c"))
+	c.Expect("PONG", "PING") // all else works
+	for _, p := range []*harness.Proxy{s.Proxies[0], same} {
+		c := stage.Dial(t, p)
+		c.Unlock("a:b:c", c.Lock("a:b:c"))
 	}
-	if ttl, _ := s.must(t, "PTTL", "ks/config:tag-split").(int64); ttl <= 0 {
+	if ttl, _ := s.Must(t, "PTTL", "ks/config:tag-split").(int64); ttl <= 0 {
 		t.Errorf("ks/config:tag-split has the TTL %d", ttl)
 	}
 }
 
 func TestAFullRedis(t *testing.T) {
 	t.Parallel()
-	s := setup{redis: []string{"--maxmemory-policy", "noeviction"}}.start(t)
+	s := stage.Setup{Redis: []string{"--maxmemory-policy", "noeviction"}}.Start(t)
 	const name = "full:1"
-	holder := s.client(t, 0)
-	g := holder.lock(name)
-	waiters := []*waiter{s.join(t, 0, name), s.join(t, 1, name)}
-	session := s.client(t, 1)
-	session.lock("full:2", "SESSION")
-	promise := holder.generate("full:3")
-	leaving := s.join(t, 1, name)
-	newcomer := s.client(t, 1)
-	s.must(t, "CONFIG", "SET", "maxmemory", "1")
-	keys := len(s.words(t, "KEYS", "*"))
+	holder := s.Client(t, 0)
+	g := holder.Lock(name)
+	waiters := []*stage.Waiter{s.Join(t, 0, name), s.Join(t, 1, name)}
+	session := s.Client(t, 1)
+	session.Lock("full:2", "SESSION")
+	promise := holder.Generate("full:3")
+	leaving := s.Join(t, 1, name)
+	newcomer := s.Client(t, 1)
+	s.Must(t, "CONFIG", "SET", "maxmemory", "1")
+	keys := len(s.Words(t, "KEYS", "*"))
 
-	newcomer.wantRefusal("OOM ", "KS.LOCK", "full:new")
-	newcomer.wantRefusal("OOM ", "KS.LOCK", name, "WAIT", "1000")
-	newcomer.wantRefusal("OOM ", "KS.MEMO", "full:new")
-	newcomer.wantRefusal("OOM ", "KS.RESOLVE", "full:3", promise.token, "v")
-	if now := s.words(t, "KEYS", "*"); len(now) != keys {
+	newcomer.ExpectRefusal("OOM ", "KS.LOCK", "full:new")
+	newcomer.ExpectRefusal("OOM ", "KS.LOCK", name, "WAIT", "1000")
+	newcomer.ExpectRefusal("OOM ", "KS.MEMO", "full:new")
+	newcomer.ExpectRefusal("OOM ", "KS.RESOLVE", "full:3", promise.Token, "v")
+	if now := s.Words(t, "KEYS", "*"); len(now) != keys {
 		t.Errorf("refused calls have left something behind: %q", now)
 	}
 	leaving.Close()
-	s.awaitLine(t, name, 2)
-	newcomer.want(int64(1), "KS.EXTEND", name, g.token, "EX", "20")
-	holder.unlock(name, g)
-	inTurn(t, waiters, g.fence)
+	s.AwaitLine(t, name, 2)
+	newcomer.Expect(int64(1), "KS.EXTEND", name, g.Token, "EX", "20")
+	holder.Unlock(name, g)
+	stage.InTurn(t, waiters, g.Fence)
 	session.Close()
-	s.awaitFree(t, "full:2")
-	holder.want(int64(1), "KS.UNLOCK", "full:3", promise.token)
-	s.must(t, "CONFIG", "SET", "maxmemory", "0")
-	newcomer.unlock("full:new", newcomer.lock("full:new"))
-	s.nothingLeft(t)
+	s.AwaitFree(t, "full:2")
+	holder.Expect(int64(1), "KS.UNLOCK", "full:3", promise.Token)
+	s.Must(t, "CONFIG", "SET", "maxmemory", "0")
+	newcomer.Unlock("full:new", newcomer.Lock("full:new"))
+	s.NothingLeft(t)
 }
 
 func TestScriptsAreFlushedAndClientsPausedInBetween(t *testing.T) {
 	t.Parallel()
-	s := setup{args: sessions.args}.start(t)
+	s := stage.Setup{Args: sessions.Args}.Start(t)
 	const name = "flushed:1"
-	holder := s.client(t, 0)
+	holder := s.Client(t, 0)
 	interrupt := func(i int) {
 		if i%2 == 0 {
-			s.must(t, "SCRIPT", "FLUSH")
+			s.Must(t, "SCRIPT", "FLUSH")
 		} else {
-			s.must(t, "CLIENT", "PAUSE", "150", "WRITE")
+			s.Must(t, "CLIENT", "PAUSE", "150", "WRITE")
 		}
 	}
 	for i := range 4 {
 		interrupt(i)
-		g := holder.lock(name, "EX", "30")
-		waiters := []*waiter{s.join(t, 0, name, "EX", "30"), s.join(t, 1, name, "EX", "30")}
-		leaving := s.join(t, 1, name)
+		g := holder.Lock(name, "EX", "30")
+		waiters := []*stage.Waiter{s.Join(t, 0, name, "EX", "30"), s.Join(t, 1, name, "EX", "30")}
+		leaving := s.Join(t, 1, name)
 		interrupt(i)
 		leaving.Close()
-		s.awaitLine(t, name, 2)
+		s.AwaitLine(t, name, 2)
 		interrupt(i)
-		holder.want(int64(1), "KS.EXTEND", name, g.token, "EX", "20")
+		holder.Expect(int64(1), "KS.EXTEND", name, g.Token, "EX", "20")
 		interrupt(i)
-		holder.unlock(name, g)
-		inTurn(t, waiters, g.fence)
+		holder.Unlock(name, g)
+		stage.InTurn(t, waiters, g.Fence)
 
 		memo := fmt.Sprintf("flushed:memo%d", i)
 		interrupt(i)
-		p := holder.generate(memo)
-		w := s.joinMemo(t, 1, memo)
+		p := holder.Generate(memo)
+		w := s.JoinMemo(t, 1, memo)
 		interrupt(i)
 		if i < 2 {
-			holder.want(int64(1), "KS.RESOLVE", memo, p.token, "v", "PX", "2000")
-			wantValue(t, w.next(), "v")
+			holder.Expect(int64(1), "KS.RESOLVE", memo, p.Token, "v", "PX", "2000")
+			stage.WantValue(t, w.Next(), "v")
 		} else {
-			holder.want(int64(1), "KS.REJECT", memo, p.token, "m", "PX", "2000")
-			if got := w.next(); got != refusal("MEMOERR m") {
+			holder.Expect(int64(1), "KS.REJECT", memo, p.Token, "m", "PX", "2000")
+			if got := w.Next(); got != stage.Refusal("MEMOERR m") {
 				t.Fatalf("a waiter was answered %#v", got)
 			}
 		}
 		interrupt(i)
-		holder.fields(name)
-		session := s.client(t, i%2)
+		holder.Status(name)
+		session := s.Client(t, i%2)
 		interrupt(i)
-		session.lock("flushed:2", "SESSION")
+		session.Lock("flushed:2", "SESSION")
 		interrupt(i)
 		began := time.Now()
 		session.Close()
-		s.awaitFree(t, "flushed:2")
-		took(t, "a SESSION lock was released", began, 250*time.Millisecond, 1500*time.Millisecond)
+		s.AwaitFree(t, "flushed:2")
+		stage.Took(t, "a SESSION lock was released", began, 250*time.Millisecond, 1500*time.Millisecond)
 	}
-	s.nothingLeft(t)
+	s.NothingLeft(t)
 }
 
 func TestKeysOfAWrongType(t *testing.T) {
 	t.Parallel()
-	s := setup{}.start(t)
-	c := s.client(t, 0)
+	s := stage.Setup{}.Start(t)
+	c := s.Client(t, 0)
 	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "value", "error"} {
 		name := "wrong:" + what
-		key := keyOf(name, what)
+		key := stage.KeyOf(name, what)
 		if what == "value" {
 			key = name
 		}
 		switch what {
 		case "lock", "value", "error":
-			s.must(t, "RPUSH", key, "x")
+			s.Must(t, "RPUSH", key, "x")
 		default:
-			s.must(t, "SET", key, "x")
+			s.Must(t, "SET", key, "x")
 		}
-		before := s.dump(t)
+		before := s.Dump(t)
 		calls := [][]string{{"KS.LOCK", name}, {"KS.LOCK", name, "NOWAIT"}, {"KS.LOCK", name, "SESSION", "TOKEN", "t"}}
 		switch what {
 		case "value", "error":
@@ -155,9 +156,9 @@ func TestKeysOfAWrongType(t *testing.T) {
 				[]string{"KS.STATUS", name})
 		}
 		for _, call := range calls {
-			c.wantRefusal("WRONGTYPE ", call...)
+			c.ExpectRefusal("WRONGTYPE ", call...)
 		}
-		if now := s.dump(t); now != before {
+		if now := s.Dump(t); now != before {
 			t.Errorf("%s: refused calls have changed Redis from\n%s\nto\n%s", key, before, now)
 		}
 	}
@@ -165,52 +166,38 @@ func TestKeysOfAWrongType(t *testing.T) {
 	// While the lock is held: who can't release or store must not do half of it.
 	for _, what := range []string{"lockwaiting", "lockwaitingset", "fence", "value"} {
 		name := "wrong:held" + what
-		promise := c.generate(name, "EX", "30")
-		key := keyOf(name, what)
+		promise := c.Generate(name, "EX", "30")
+		key := stage.KeyOf(name, what)
 		if what == "value" {
 			key = name
-			s.must(t, "RPUSH", key, "x")
+			s.Must(t, "RPUSH", key, "x")
 		} else {
-			s.must(t, "SET", key, "x")
+			s.Must(t, "SET", key, "x")
 		}
-		before := s.dump(t)
+		before := s.Dump(t)
 		if what != "value" {
-			c.wantRefusal("WRONGTYPE ", "KS.UNLOCK", name, promise.token)
+			c.ExpectRefusal("WRONGTYPE ", "KS.UNLOCK", name, promise.Token)
 		}
-		c.wantRefusal("WRONGTYPE ", "KS.RESOLVE", name, promise.token, "v")
-		if now := s.dump(t); now != before {
+		c.ExpectRefusal("WRONGTYPE ", "KS.RESOLVE", name, promise.Token, "v")
+		if now := s.Dump(t); now != before {
 			t.Errorf("%s: refused calls have changed Redis from\n%s\nto\n%s", key, before, now)
 		}
-		s.must(t, "DEL", key)
+		s.Must(t, "DEL", key)
 		if what == "fence" { // who has the promise was in it
-			s.must(t, "DEL", keyOf(name, "lock"))
+			s.Must(t, "DEL", stage.KeyOf(name, "lock"))
 			continue
 		}
-		c.unlock(name, promise)
+		c.Unlock(name, promise)
 	}
-	s.withoutWrong(t)
-}
-
-// dump is all that Redis holds, TTLs left out.
-func (s *stage) dump(t testing.TB) string {
-	t.Helper()
-	return fmt.Sprintf("%q", s.must(t, "EVAL", `
-		local all = {}
-		local keys = redis.call('KEYS', '*')
-		table.sort(keys)
-		for _, key in ipairs(keys) do
-			all[#all + 1] = key
-			all[#all + 1] = redis.call('DUMP', key)
-		end
-		return all`, "0"))
+	withoutWrong(t, s)
 }
 
 // withoutWrong removes what the test has put there and checks that nothing else is.
-func (s *stage) withoutWrong(t *testing.T) {
+func withoutWrong(t *testing.T, s *stage.Stage) {
 	t.Helper()
 	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "error"} {
-		s.must(t, "DEL", keyOf("wrong:"+what, what))
+		s.Must(t, "DEL", stage.KeyOf("wrong:"+what, what))
 	}
-	s.must(t, "DEL", "wrong:value")
-	s.nothingLeft(t)
+	s.Must(t, "DEL", "wrong:value")
+	s.NothingLeft(t)
 }

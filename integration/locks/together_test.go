@@ -1,20 +1,16 @@
 package locks
 
 import (
-	"fmt"
-	"slices"
-	"strings"
 	"testing"
-	"time"
 
-	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
 // together are the tests that break nothing: they share a Redis and three
 // proxies, and each uses names of its own.
 var together = []struct {
 	name string
-	run  func(*testing.T, *stage)
+	run  func(*testing.T, *stage.Stage)
 }{
 	{"a lock is held by one caller at a time", heldByOne},
 	{"NOWAIT and WAIT end without the lock", notGrantedInTime},
@@ -48,8 +44,8 @@ var together = []struct {
 
 func TestTogether(t *testing.T) {
 	t.Parallel()
-	s := setup{proxies: 3}.start(t)
-	before := s.resources(t)
+	s := stage.Setup{Proxies: 3}.Start(t)
+	before := s.Resources(t)
 	t.Run("on one stage", func(t *testing.T) {
 		for _, c := range together {
 			t.Run(c.name, func(t *testing.T) {
@@ -58,87 +54,6 @@ func TestTogether(t *testing.T) {
 			})
 		}
 	})
-	s.nothingLeft(t)
-	s.awaitResources(t, before)
-}
-
-// nothingLeft checks that a finished normal course leaves the fences and what
-// was stored for longer, and that nothing of that is there for ever.
-func (s *stage) nothingLeft(t *testing.T) {
-	t.Helper()
-	var left []string
-	deadline := time.Now().Add(harness.Patience)
-	for {
-		left = slices.DeleteFunc(s.words(t, "KEYS", "*"), stays)
-		if len(left) == 0 || time.Now().After(deadline) {
-			break
-		}
-		time.Sleep(5 * time.Millisecond) // the next look
-	}
-	for _, key := range left {
-		t.Errorf("%s is left, for %v ms", key, s.do(t, "PTTL", key))
-	}
-	for _, key := range s.words(t, "KEYS", "*") {
-		if ttl := s.do(t, "PTTL", key); ttl == int64(-1) {
-			t.Errorf("%s would stay for ever", key)
-		}
-	}
-}
-
-// stays: a fence, or what the proxies have agreed on.
-func stays(key string) bool { return strings.Contains(key, "/fence") || key == "ks/config:tag-split" }
-
-// withinAMinute checks what even an abrupt end leaves: nothing but fences that
-// does not go by itself within a minute.
-func (s *stage) withinAMinute(t *testing.T) {
-	t.Helper()
-	for _, key := range s.words(t, "KEYS", "*") {
-		ttl, _ := s.do(t, "PTTL", key).(int64)
-		switch {
-		case ttl == -2: // gone meanwhile
-		case ttl == -1:
-			t.Errorf("%s would stay for ever", key)
-		case ttl > 60_000 && !stays(key):
-			t.Errorf("%s stays for %d ms", key, ttl)
-		}
-	}
-}
-
-// resources is what the proxies use.
-type resources struct {
-	connections int
-	files       []int
-}
-
-func (s *stage) resources(t testing.TB) resources {
-	t.Helper()
-	r := resources{connections: len(s.own(t, -1))}
-	for _, p := range s.proxies {
-		r.files = append(r.files, p.Files(t))
-	}
-	return r
-}
-
-// awaitResources waits until the proxies use no more than before: no
-// connection and no descriptor of a client is left. Their own pool of connections may
-// have grown.
-func (s *stage) awaitResources(t testing.TB, before resources) {
-	t.Helper()
-	const pooled = 20 // own connections in a proxy's pool
-	var now resources
-	defer func() { t.Logf("own connections and descriptors: %+v before, %+v after", before, now) }()
-	eventually(t, fmt.Sprintf("the proxies use no more than before: %+v", before), func() bool {
-		now = s.resources(t)
-		grown := now.connections - before.connections
-		for i := range now.files {
-			grown = max(grown, now.files[i]-before.files[i])
-		}
-		strangers := 0
-		for _, p := range s.peers(t) {
-			if p["name"] != "keysmith-proxy" {
-				strangers++
-			}
-		}
-		return grown <= pooled && strangers == 2 // who looks, and who listens to everything
-	})
+	s.NothingLeft(t)
+	s.AwaitResources(t, before)
 }

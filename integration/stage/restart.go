@@ -1,0 +1,43 @@
+package stage
+
+import (
+	"testing"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+)
+
+// ShutDown ends Redis in an orderly way, with its data saved.
+func (s *Stage) ShutDown(t testing.TB) {
+	t.Helper()
+	c := s.Dial(t)
+	c.Send(t, harness.Command("SHUTDOWN", "SAVE"))
+	s.WaitExit(t, harness.Patience)
+}
+
+// Again starts Redis anew, and the stranger comes back.
+func (s *Stage) Again(t testing.TB) {
+	t.Helper()
+	s.Restart(t)
+	s.welcomeStranger(t)
+}
+
+// LockAgain asks until a call is served: a new connection is closed without a
+// word while Redis is away.
+func (s *Stage) LockAgain(t testing.TB, proxy int, name string, options ...string) (*Client, Grant) {
+	t.Helper()
+	var c *Client
+	var g Grant
+	Eventually(t, "calls are served again", func() bool {
+		c = Dial(t, s.Proxies[proxy])
+		if _, err := c.Write([]byte(harness.Command(append([]string{"KS.LOCK", name}, options...)...))); err != nil {
+			return false
+		}
+		reply, err := c.ReplyWithin(harness.Patience)
+		if err != nil {
+			return false
+		}
+		g, err = AsGrant(Parse(t, reply))
+		return err == nil
+	})
+	return c, g
+}
