@@ -15,6 +15,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
 )
 
 // realRedis is the address of the redis-server that the tests run beside miniredis; empty: not
@@ -79,6 +81,9 @@ type backend struct {
 	c    *redis.Client // the test's own, for looking and meddling
 
 	ticking bool
+
+	guards *Engine       // runs guarded commands of histories
+	raw    *harness.Conn // on this
 }
 
 func onMiniredis(t *testing.T) *backend {

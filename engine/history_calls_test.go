@@ -246,6 +246,9 @@ func (h *history) release(instance, token string) error {
 	h.ran(reply, instance)
 	h.note("unlock %s at %s: %v   %v", token, instance, said, h.now)
 	m := move{by: instance, ends: said}
+	if said {
+		m.dismissed = h.dismiss(before, instance)
+	}
 	if said != (token != "" && before.owner == token) {
 		return fmt.Errorf("the lock is %q's, and unlocking it with %q was answered %v", before.owner, token, said)
 	}
@@ -267,6 +270,16 @@ func (h *history) ended(token string, yes bool) {
 	for _, c := range h.calls { // it was handed to him, and he has not asked yet
 		c.steady = c.steady && c.token != token
 	}
+}
+
+// dismiss notes the attempt of a connection whose hold an instance has ended by its token, if it is another's.
+func (h *history) dismiss(before view, by string) string {
+	held := before.owner == before.tok && before.st == "h" && strings.HasPrefix(before.own, "s")
+	if !held || parseSpot(before.att).instance == by {
+		return ""
+	}
+	_, h.dismissed, _ = strings.Cut(before.att, ":")
+	return h.dismissed
 }
 
 // answerTTL is how long, in ms, some values and rejections answer everyone; Redis's clock is behind the
@@ -306,6 +319,9 @@ func (h *history) answer(o op) error {
 	m := move{by: p.instance, ends: said, struck: said, excused: strings.HasPrefix(before.att, "m:"), word: "ready"}
 	if o.what == "reject" {
 		m.word = "rejected"
+	}
+	if said {
+		m.dismissed = h.dismiss(before, p.instance)
 	}
 	if err := h.judge(before, m, !said); err != nil {
 		return err
@@ -382,7 +398,7 @@ func (h *history) renew(o op) error {
 	}
 	c := some[o.pick(0, len(some))]
 	for _, older := range some { // rare, and the worst
-		if older != h.holder && older.token == h.now.owner {
+		if older != h.holder && older.token == h.now.owner || older == h.holder && o.pick(2, 3) == 0 {
 			c = older
 		}
 	}
@@ -394,9 +410,10 @@ func (h *history) renew(o op) error {
 	}
 	h.ran(reply, c.instance)
 	h.note("renew %v: %v, from %d to %d", c, reply, before.left, h.now.left)
+	h.counts[fmt.Sprintf("renewed with %v", reply)]++
 	want := renewed
 	switch {
-	case before.owner != c.token && h.st.b.do("HGET", h.st.keys.fence, "end") == fmt.Sprintf("%s:%d", c.instance, c.seq):
+	case before.owner != c.token && h.dismissed == c.attempt():
 		want = renewEnded
 	case before.owner != c.token:
 		want = renewLost

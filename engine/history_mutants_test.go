@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// mutant is a way to break the scripts, and which of the tests must notice: random histories, or, for what
+// mutant is a way to break the scripts, or KS.GUARD (then without a text), and which of the tests must notice: random histories, or, for what
 // they can't see (who is rung, what an ACL refuses), the scenarios of scripts_test.go, or those without a
 // channel as in refusals_test.go.
 type mutant struct {
@@ -73,13 +73,33 @@ var mutants = []mutant{
 	{"the new first in line is not rung", releaseScript, "ring(head, head and head.token)", "", byScenarios},
 	{"a shorter lease is not told", extendScript, "ring(head, head and head.token)", "", byScenarios},
 	{"KeySmith's processes are not told", nil, "if owner then out[1] = { LOCKNOTIF, owner } end", "", byScenarios},
-	{"callers of KS.WAIT are not told", nil, "for instance in string.gmatch(s.watching or '', '%w+') do", "for instance in string.gmatch('', '%w+') do", byScenarios},
-	{"the end by its token is not written down", nil, "call('HSET', FENCE, 'end', s.by.attempt)", "call('HDEL', FENCE, 'end')", byScenarios},
+	{"the end by its token is not written down", nil, "call('HSET', FENCE, 'end', s.by.attempt)", "call('HDEL', FENCE, 'end')", byHistories},
+	{"the end by its token is not told", nil, "  dismiss(s)\n", "", byHistories},
 	{"telling some before another is refused", nil, "if redis.acl_check_cmd then\n    for _, message", "if false then\n    for _, message", byChannels},
 	{
 		"writing before telling", releaseScript, "tell(owner and owner.token)\n  pass_on(s, owner)",
 		"pass_on(s, owner)\n  tell(owner and owner.token)", byChannels,
 	},
+
+	// waiting for the end
+	{"callers of KS.WAIT are not told", nil, "for instance in string.gmatch(s.watching or '', '%w+') do", "for instance in string.gmatch('', '%w+') do", byHistories},
+	{"an unlock that does not tell them", releaseScript, "  ended(s)\n", "", byHistories},
+	{"a leave that does not tell them", leaveScript, "    ended(s)\n", "", byHistories},
+	{"a resolve that does not tell them", resolveScript, "  ended(s)\n", "", byHistories},
+	{"a rejection that does not tell them", rejectScript, "  ended(s)\n", "", byHistories},
+	{"an ask that does not tell them of a lease that has run out", askLockScript, "  ended(s)\n", "", byHistories},
+	{"who finds a value does not tell them", askMemoScript, "      ended(s)\n", "", byHistories},
+	{"observers that are not noted", observeScript, "call('HSET', FENCE, 'w', (s.watching or '') .. ' ' .. INSTANCE)", "", byHistories},
+	{"observers of one proxy only", observeScript, "(s.watching or '') .. ' ' .. INSTANCE", "INSTANCE", byHistories},
+	{"observers that are told for ever", nil, "if s.watching then call('HDEL', FENCE, 'w') end", "", byHistories},
+	{"a hand-over that is observed with the last fence", observeScript, "s.tok == s.owner and s.st == 'h' and int(s.n) or ''", "int(s.n)", byHistories},
+	{"a stranger's lock that is observed with our fence", observeScript, "s.tok == s.owner and s.st == 'h'", "s.st == 'h'", byHistories},
+	{"observers that keep a fence for ever", observeScript, "call('PEXPIRE', FENCE, int(math.max(kept, DAY)))", "", byHistories},
+
+	// guarded commands
+	{"a guard that does not watch the lock", nil, "", "", withoutSending("WATCH")},
+	{"a guard that does not look at the lock", nil, "", "", withoutSending("GET")},
+	{"a guard without a transaction", nil, "", "", withoutSending("MULTI")},
 
 	// promises
 	{"a value without a promise", resolveScript, "if not promised(s, token) then return { 0, rings, 0 } end", "", byHistories},
@@ -105,12 +125,13 @@ var mutants = []mutant{
 // everyScript is what mutants are looked for in.
 var everyScript = []*script{
 	askLockScript, askMemoScript, releaseScript, leaveScript, resolveScript, rejectScript, extendScript, renewScript, statusScript,
+	observeScript, confirmScript,
 }
 
 func (m mutant) breakIt() map[*script]*script {
 	broken := map[*script]*script{}
 	for _, s := range everyScript {
-		if source := strings.ReplaceAll(s.source, m.old, m.new); source != s.source && (m.only == nil || m.only == s) {
+		if source := strings.ReplaceAll(s.source, m.old, m.new); m.old != "" && source != s.source && (m.only == nil || m.only == s) {
 			broken[s] = newScript(s.name, source)
 		}
 	}
@@ -122,7 +143,7 @@ func TestBrokenScriptsAreNoticed(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
 			broken := m.breakIt()
-			if len(broken) == 0 {
+			if m.old != "" && len(broken) == 0 {
 				t.Fatal("no script has the text that is to be replaced")
 			}
 			err := m.caught(b, broken)
@@ -134,13 +155,30 @@ func TestBrokenScriptsAreNoticed(t *testing.T) {
 	}
 }
 
+// mostSeeds is how many histories are played in which a broken script may show.
+const mostSeeds = 300
+
 func byHistories(b *backend, broken map[*script]*script) error {
-	for seed := range uint64(100) {
+	for seed := range uint64(mostSeeds) {
 		if _, err := playOps(b, broken, newOps(seed, historySteps)); err != nil {
 			return fmt.Errorf("histories, seed %d: %w", seed, err)
 		}
 	}
 	return nil
+}
+
+// withoutSending plays histories in which a command of KS.GUARD does not reach Redis.
+func withoutSending(command string) func(*backend, map[*script]*script) error {
+	return func(b *backend, _ map[*script]*script) error {
+		for seed := range uint64(mostSeeds) {
+			h := newHistory(b, nil)
+			h.st.unsent = command
+			if err := h.play(newOps(seed, historySteps)); err != nil {
+				return fmt.Errorf("histories, seed %d: %w", seed, err)
+			}
+		}
+		return nil
+	}
 }
 
 func byScenarios(b *backend, broken map[*script]*script) error {

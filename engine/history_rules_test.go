@@ -19,6 +19,7 @@ type view struct {
 	n                 int64
 	tok, att, st, own string
 	suspects          string
+	watching          string // instances with KS.WAIT callers
 	value, failure    string
 	hasValue          bool
 }
@@ -27,7 +28,7 @@ var look = newScript("look", `
 local c, ttls = redis.call, {}
 for i, key in ipairs(KEYS) do ttls[i] = c('PTTL', key) end
 return { c('GET', KEYS[1]), c('LRANGE', KEYS[2], 0, -1), c('HGETALL', KEYS[3]),
-  c('HMGET', KEYS[4], 'n', 'tok', 'att', 'st', 'own', 'x'), c('GET', KEYS[5]), c('GET', KEYS[6]), ttls }`)
+  c('HMGET', KEYS[4], 'n', 'tok', 'att', 'st', 'own', 'x', 'w'), c('GET', KEYS[5]), c('GET', KEYS[6]), ttls }`)
 
 func (h *history) look() view {
 	reply, err := look.run(context.Background(), ownConn{h.st.b.c}, h.st.keys.ofMemo(), nil)
@@ -48,7 +49,7 @@ func (h *history) look() view {
 	}
 	f := list(all[3])
 	v.n, _ = strconv.ParseInt(f[0], 10, 64)
-	v.tok, v.att, v.st, v.own, v.suspects = f[1], f[2], f[3], f[4], f[5]
+	v.tok, v.att, v.st, v.own, v.suspects, v.watching = f[1], f[2], f[3], f[4], f[5], strings.TrimSpace(f[6])
 	v.hasValue = all[4] != nil
 	ttls := all[6].([]any)
 	v.left = ttls[0].(int64)
@@ -63,7 +64,7 @@ func (v view) String() string {
 	for i, token := range v.line {
 		waiting[i] = token + "=" + v.places[token]
 	}
-	return fmt.Sprintf("%s %v {%s %s %s %d %s} %q %q", v.owner, waiting, v.tok, v.att, v.st, v.n, v.suspects, v.value, v.failure)
+	return fmt.Sprintf("%s %v {%s %s %s %d %s} %q %q %q", v.owner, waiting, v.tok, v.att, v.st, v.n, v.suspects, v.watching, v.value, v.failure)
 }
 
 // lapsed: the lock was handed to tok, who did not claim it.
@@ -128,6 +129,7 @@ type move struct {
 	gone      map[string]bool // leave; true: their place is kept
 	back      string          // is put back at the front, kept
 	word      string          // with which they are told
+	dismissed string          // attempt of a connection whose hold its token ends elsewhere
 	struck    bool            // all memo callers leave
 	excused   bool            // who did not claim is not put back
 	onlyReads bool            // nothing changes, but what renewals change
@@ -216,6 +218,9 @@ func (h *history) judge(before view, m move, idle bool) error {
 	if err := h.judgeBells(before, m, owner, handed); err != nil {
 		return err
 	}
+	if err := h.judgeEnd(before, m.by, m.ends || m.takes && before.owner == ""); err != nil {
+		return err
+	}
 	if err := h.judgeLine(before, m, owner); err != nil {
 		return fmt.Errorf("%w; there was %v", err, before)
 	}
@@ -242,7 +247,8 @@ func (h *history) judgeHandOver(before view, owner string) error {
 
 // ran looks at what a script has left behind, and whom it told.
 func (h *history) ran(reply any, by string) {
-	h.now, h.told = h.look(), h.st.heard()
+	h.saw(h.look())
+	h.told = h.st.heard()
 	list, _ := reply.([]any)
 	for _, part := range list {
 		rings, _ := part.([]any)
@@ -251,6 +257,7 @@ func (h *history) ran(reply any, by string) {
 			h.told = append(h.told, fmt.Sprintf("ring %s:%s", by, seq))
 		}
 	}
+	h.ringObservers()
 }
 
 // judgeBells: the new owner is told, he who then is first in line, and those whose promise was answered.
@@ -270,6 +277,9 @@ func (h *history) judgeBells(before view, m move, owner string, handed bool) err
 		ring(h.next(before, others))
 	} else if left && owner != "" {
 		ring(h.next(before, others))
+	}
+	if m.dismissed != "" {
+		want = append(want, "ended "+m.dismissed)
 	}
 	for _, place := range before.places {
 		if p := parseSpot(place); m.struck && p.kind == "m" && p.instance != m.by {

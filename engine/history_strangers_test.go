@@ -66,7 +66,7 @@ func (h *history) meddle(o op) error {
 	default:
 		return fmt.Errorf("unknown step")
 	}
-	h.now = h.look()
+	h.saw(h.look())
 	if h.now.String() != before.String() {
 		h.note("%s   %v", o.what, h.now)
 	}
@@ -87,7 +87,7 @@ func (h *history) expire() {
 		}
 	}
 	h.holder, h.unrecorded = nil, false
-	h.now = h.look()
+	h.saw(h.look())
 }
 
 // freeze stops a proxy, cuts it off, or restarts it: then what it had is forgotten.
@@ -132,6 +132,7 @@ func (h *history) restart(p *proxyState) {
 	gone := func(c *played) bool { return c.instance == old }
 	h.calls = slices.DeleteFunc(h.calls, gone)
 	h.over = slices.DeleteFunc(h.over, func(d *departing) bool { return gone(d.played) })
+	h.observers = slices.DeleteFunc(h.observers, func(w *observing) bool { return w.proxy == p })
 }
 
 func (h *history) thaw(p *proxyState) {
@@ -140,6 +141,9 @@ func (h *history) thaw(p *proxyState) {
 	}
 	if p.cut || p.frozen {
 		h.note("%s thaws", p.instance)
+	}
+	for _, w := range h.observers {
+		w.rung = w.rung || w.proxy == p && p.cut // all look when the inbox is back
 	}
 	p.frozen, p.cut = false, false
 }
@@ -153,7 +157,11 @@ func (h *history) fencesBeginAnew() {
 	h.fence = min(h.fence, h.st.now*1000)
 	h.st.now++
 	h.unrecorded = h.holder != nil
+	h.dismissed = ""
 	clear(h.burnt)
+	for _, w := range h.observers {
+		w.unsure = true
+	}
 	h.rejected.unsure = true
 	for _, c := range h.calls {
 		c.unsure = true

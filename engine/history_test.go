@@ -23,7 +23,8 @@ const historySteps = 200
 // scripts with a clock of its own, on one name. What must hold is looked after twice. Here, by what callers
 // are told: one holder at a time, rising fences, the order of arrival among those whose proxy was there all
 // the time, a value or a rejection for those it is for, nobody stuck, nothing left over. And in
-// history_rules_test.go, script by script, by what Redis holds before and after.
+// history_rules_test.go, script by script, by what Redis holds before and after. KS.WAIT is in history_waits_test.go, KS.GUARD in
+// history_guard_test.go.
 type history struct {
 	st   *stage
 	log  []string
@@ -36,12 +37,15 @@ type history struct {
 	tick       int
 	calls      []*played    // told to wait
 	over       []*departing // ended, and Redis does not know yet
-	sessions   []*played    // granted for as long as a connection lasts, and what became of it
+	observers  []*observing
+	hold       int       // counts owners
+	sessions   []*played // granted for as long as a connection lasts, and what became of it
 	holder     *played
 	fence      int64
 	tokens     []string // of callers who may send them again
 	rejected   rejection
-	valueUntil int64 // ms; 0: none that ends by itself
+	dismissed  string // attempt of the last connection whose hold was ended elsewhere by its token
+	valueUntil int64  // ms; 0: none that ends by itself
 
 	unrecorded bool             // the fence was lost: nobody knows whose the hold is
 	halved     bool             // a stranger deleted the queue, and left the hash
@@ -137,6 +141,8 @@ var (
 		{"later", 3},
 		{"status", 1},
 		{"seen", 3},
+		{"wait", 8},
+		{"guard", 5},
 	}
 	locksMix = append(mix{{"lock", 22}, {"unlock", 4}}, commonMix...)
 	memoMix  = append(mix{
@@ -146,7 +152,7 @@ var (
 		{"del queue", 2}, {"del places", 2}, {"del fence", 2}, {"del line", 2}, {"flush", 2}, {"stray", 1},
 	}, memoMix...)
 	foreignMix = append(mix{
-		{"net ask", 12}, {"net release", 10}, {"net listens", 3}, {"net forgets", 2}, {"ml lock", 4}, {"ml value", 4},
+		{"net ask", 12}, {"net release", 10}, {"net listens", 3}, {"net forgets", 2}, {"ml lock", 6}, {"ml value", 4}, {"wait", 10},
 	}, memoMix...)
 	mixes = []mix{locksMix, memoMix, meddleMix, foreignMix}
 )
@@ -177,9 +183,13 @@ func newOps(seed uint64, steps int) []op {
 
 // playOps plays a history on an empty Redis. Its error is what must not be.
 func playOps(b *backend, broken map[*script]*script, ops []op) (*history, error) {
+	h := newHistory(b, broken)
+	return h, h.play(ops)
+}
+
+func newHistory(b *backend, broken map[*script]*script) *history {
 	b.do("FLUSHALL")
 	st := newStage(b.t, b)
-	defer st.close()
 	st.broken = broken
 	h := &history{st: st, burnt: map[string]int64{}, came: map[string]int{}, counts: map[string]int{}}
 	h.net = &keySmith{st: st}
@@ -188,12 +198,17 @@ func playOps(b *backend, broken map[*script]*script, ops []op) (*history, error)
 		st.live(name)
 	}
 	h.now = h.look()
+	return h
+}
+
+func (h *history) play(ops []op) error {
+	defer h.st.close()
 	for _, o := range ops {
 		if err := h.step(o); err != nil {
-			return h, err
+			return err
 		}
 	}
-	return h, h.drain()
+	return h.drain()
 }
 
 func (h *history) note(format string, args ...any) {
@@ -206,6 +221,9 @@ func (h *history) step(o op) error {
 	h.counts[o.what]++
 	if err := h.act(o); err != nil {
 		return fmt.Errorf("%s: %w", o.what, err)
+	}
+	if err := h.bells(); err != nil {
+		return fmt.Errorf("after %s: %w", o.what, err)
 	}
 	return h.check()
 }
@@ -236,6 +254,10 @@ func (h *history) act(o op) error {
 		}
 	case "end session":
 		h.endSession()
+	case "wait":
+		return h.wait(o)
+	case "guard":
+		return h.guard(o)
 	case "leave":
 		return h.leave(o, 1+o.pick(1, 3))
 	case "unclaimed":
@@ -262,12 +284,12 @@ func (h *history) pass(ms int64) {
 	if h.valueUntil > 0 && h.st.now > h.valueUntil {
 		h.valueUntil = 0
 		h.st.b.do("DEL", h.st.keys.value)
-		h.now = h.look()
+		h.saw(h.look())
 	}
 	if h.rejected.until > 0 && h.st.now > h.rejected.until {
 		h.rejected = rejection{}
 		h.st.b.do("DEL", h.st.keys.failure)
-		h.now = h.look()
+		h.saw(h.look())
 	}
 }
 
@@ -322,8 +344,8 @@ func (h *history) drain() error {
 			return err
 		}
 	}
-	if h.holder != nil || len(h.calls) > 0 {
-		return fmt.Errorf("stuck: %v, %v", h.holder, h.calls)
+	if h.holder != nil || len(h.calls) > 0 || len(h.observers) > 0 {
+		return fmt.Errorf("stuck: %v, %v, %v", h.holder, h.calls, h.observers)
 	}
 	h.expireForeign()
 	if h.halved { // a place that is in no line ends with the hash, a minute later
@@ -355,6 +377,9 @@ func (h *history) turns() error {
 		}
 	}
 	h.expireForeign()
+	if err := h.bells(); err != nil {
+		return err
+	}
 	return h.check()
 }
 

@@ -14,26 +14,33 @@ import (
 )
 
 // stage plays scripts as if several proxies (instances A, B, ...) asked them, with a clock of its own, on
-// the name "x:n". Leases don't run out by themselves unless a step says so.
+// one name. Leases don't run out by themselves unless a step says so.
 type stage struct {
 	b    *backend
 	t    *testing.T
 	now  int64 // ms
+	name string
 	keys keys
 	subs map[string]*redis.PubSub // live instances
 	all  *redis.PubSub            // PSUBSCRIBE *: hears all, and is the stranger that makes PUBLISH's count lie
 	runs doer                     // who asks; nil: the test's own client
 
 	broken map[*script]*script // played instead, to see that a test notices
+	unsent string              // what KS.GUARD does not send, for the same reason
 }
 
 func newStage(t *testing.T, b *backend) *stage {
 	t.Helper()
-	k, err := keysOf("x:n", "first")
+	return newStageOn(t, b, "x:n")
+}
+
+func newStageOn(t *testing.T, b *backend, name string) *stage {
+	t.Helper()
+	k, err := keysOf(name, "first")
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := &stage{b: b, t: t, now: 1_000_000, keys: k, subs: map[string]*redis.PubSub{}}
+	st := &stage{b: b, t: t, now: 1_000_000, name: name, keys: k, subs: map[string]*redis.PubSub{}}
 	st.all = b.c.PSubscribe(t.Context(), "*")
 	st.receive(st.all)
 	t.Cleanup(st.close)
@@ -100,7 +107,7 @@ func (st *stage) heard() []string {
 			out = append(out, "notif "+m.Payload)
 		case inbox:
 			bell, err := parseBell(m.Payload)
-			if err != nil || bell.name != "x:n" || bell.db != 0 {
+			if err != nil || bell.name != st.name || bell.db != 0 {
 				st.t.Errorf("bell %q: %+v, %v", m.Payload, bell, err)
 			}
 			switch bell.kind {
@@ -127,7 +134,7 @@ func (st *stage) run(s *script, keys []string, instance string, rest ...any) (an
 	if other := st.broken[s]; other != nil {
 		s = other
 	}
-	args := append([]any{st.now, 0, instance, "x:n", st.keys.locknotif, 30000}, rest...)
+	args := append([]any{st.now, 0, instance, st.name, st.keys.locknotif, 30000}, rest...)
 	return s.run(context.Background(), d, keys, args)
 }
 
