@@ -105,3 +105,15 @@ func (s *Stage) Dump(t testing.TB) string {
 		end
 		return all`, "0"))
 }
+
+// NothingOf waits until no key of name is left but those named, by what they are for.
+func (s *Stage) NothingOf(t testing.TB, name string, but ...string) {
+	t.Helper()
+	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "error"} {
+		if slices.Contains(but, what) {
+			continue
+		}
+		key := KeyOf(name, what)
+		Eventually(t, key+" is gone", func() bool { return s.Must(t, "EXISTS", key) == int64(0) })
+	}
+}
