@@ -60,7 +60,7 @@ func idleOn(ctx context.Context, w io.Writer, s *servers, n int) error {
 	if err := s.admin.Set(ctx, "bulk", strings.Repeat("x", bulk), 0).Err(); err != nil {
 		return err
 	}
-	clients := &crowd{address: address(s.port(path))}
+	clients := &crowd{address: s.to(path).Addr()}
 	defer clients.leave()
 	if err := clients.join(ctx, 1); err != nil { // so that what the first client causes is in the baseline
 		return err
@@ -76,7 +76,7 @@ func idleOn(ctx context.Context, w io.Writer, s *servers, n int) error {
 		if err := step(); err != nil {
 			return err
 		}
-		if states[i], err = settled(ctx, s.relays[path].cmd.Process.Pid); err != nil {
+		if states[i], err = settled(ctx, s.relays[path].Pid()); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/figures"
 )
 
 // gets is how many GETs the percentiles of a single client are taken from.
@@ -55,7 +57,5 @@ func roundTrips(conn net.Conn, pipeline int) (p50, p99 float64, err error) {
 		}
 	}
 	slices.Sort(took)
-	return milliseconds(took[len(took)/2]), milliseconds(took[len(took)*99/100]), nil
+	return figures.Milliseconds(figures.Percentile(took, 50)), figures.Milliseconds(figures.Percentile(took, 99)), nil
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }

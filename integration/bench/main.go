@@ -33,6 +33,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/process"
 )
 
 // options are the flags.
@@ -108,7 +110,7 @@ func numbers(list string) ([]int, error) {
 
 // run measures load and memory, each on servers of its own.
 func run(ctx context.Context, opts options) error {
-	fmt.Printf("%s/%s, %d cores, load average before the run: %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), loadAverage())
+	fmt.Printf("%s/%s, %d cores, load average before the run: %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), process.LoadAverage())
 	if limit := fileLimit(); opts.idle > 0 && limit < opts.filesForIdle() {
 		fmt.Printf("%d idle clients are left out: they need %d open files and the hard limit (ulimit -Hn) is %d\n",
 			opts.idle, opts.filesForIdle(), limit)
@@ -140,15 +142,4 @@ func runLoad(ctx context.Context, opts options) error {
 	}
 	fmt.Print(results.String())
 	return nil
-}
-
-// loadAverage tells whether the machine was busy with something else, which
-// makes all figures worse and the ratios uncertain.
-func loadAverage() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	oneMinute, _, _ := strings.Cut(string(text), " ")
-	return oneMinute
 }

@@ -87,7 +87,7 @@ func (s *servers) measure(ctx context.Context, path string, l load, base int) (m
 	defer cancel()
 	m, err := s.runClient(ctx, path, l, l.requests(base))
 	if err == nil && l.clients == 1 {
-		m.p50, m.p99, err = latency(ctx, address(s.port(path)), l.pipeline)
+		m.p50, m.p99, err = latency(ctx, s.to(path).Addr(), l.pipeline)
 	}
 	return m, err
 }
@@ -100,7 +100,7 @@ func (s *servers) runClient(ctx context.Context, path string, l load, n int) (me
 		return measurement{}, err
 	}
 	var out, complaints bytes.Buffer
-	client := exec.CommandContext(ctx, "redis-benchmark", "-p", strconv.Itoa(s.port(path)), "--csv", "-t", "get",
+	client := exec.CommandContext(ctx, "redis-benchmark", "-p", strconv.Itoa(s.to(path).Port), "--csv", "-t", "get",
 		"-n", strconv.Itoa(n), "-c", strconv.Itoa(l.clients), "-P", strconv.Itoa(l.pipeline))
 	client.Stdout, client.Stderr = &out, &complaints
 	if err := client.Start(); err != nil {
@@ -179,11 +179,11 @@ func (s *servers) sample(ctx context.Context, path string) (now sample, err erro
 		}
 	}
 	if relay := s.relays[path]; relay != nil {
-		if now.relay, err = process.CPUTime(relay.cmd.Process.Pid); err != nil {
+		if now.relay, err = process.CPUTime(relay.Pid()); err != nil {
 			return now, err
 		}
 	}
-	now.redis, err = process.CPUTime(s.redis.cmd.Process.Pid)
+	now.redis, err = process.CPUTime(s.redis.Pid())
 	return now, err
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/figures"
 )
 
 // A cell is a load on a path.
@@ -41,14 +43,14 @@ func (r *results) String() string {
 func (r *results) row(c cell) string {
 	relay := "-"
 	if c.path != "direct" {
-		relay = fmt.Sprintf("%.2f", median(r.of(c, relayCPU)))
+		relay = fmt.Sprintf("%.2f", figures.Median(r.of(c, relayCPU)))
 	}
 	return strings.Join([]string{
-		fmt.Sprintf("%.0f", median(r.of(c, perSecond))),
-		fmt.Sprintf("%.3f", median(r.of(c, p50))),
-		fmt.Sprintf("%.3f", median(r.of(c, p99))),
+		fmt.Sprintf("%.0f", figures.Median(r.of(c, perSecond))),
+		fmt.Sprintf("%.3f", figures.Median(r.of(c, p50))),
+		fmt.Sprintf("%.3f", figures.Median(r.of(c, p99))),
 		relay,
-		fmt.Sprintf("%.2f", median(r.of(c, redisCPU))),
+		fmt.Sprintf("%.2f", figures.Median(r.of(c, redisCPU))),
 		r.ratio(c, "direct", perSecond),
 		r.ratio(c, "direct", p50),
 		r.ratio(c, "haproxy", relayCPU),
@@ -78,20 +80,9 @@ func (r *results) ratio(c cell, path string, figure func(measurement) float64) s
 	if path == c.path || c.path == "direct" || len(others) == 0 {
 		return "-"
 	}
-	ratios := r.of(c, figure)
-	for round := range ratios {
-		ratios[round] /= others[round]
-	}
+	ratios := figures.Ratios(r.of(c, figure), others)
 	if len(ratios) == 1 {
 		return fmt.Sprintf("%.2f", ratios[0])
 	}
-	return fmt.Sprintf("%.2f (%.2f-%.2f)", median(ratios), slices.Min(ratios), slices.Max(ratios))
-}
-
-func median(all []float64) float64 {
-	if len(all) == 0 {
-		return 0
-	}
-	all = slices.Sorted(slices.Values(all))
-	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+	return fmt.Sprintf("%.2f (%.2f-%.2f)", figures.Median(ratios), slices.Min(ratios), slices.Max(ratios))
 }

@@ -20,10 +20,10 @@ type usage struct {
 }
 
 func (b *bench) usage(ctx context.Context) (u usage, err error) {
-	if u.proxy, err = process.CPUTime(b.proxies[0].cmd.Process.Pid); err != nil {
+	if u.proxy, err = process.CPUTime(b.proxies[0].Pid()); err != nil {
 		return u, err
 	}
-	if u.redis, err = process.CPUTime(b.redis.cmd.Process.Pid); err != nil {
+	if u.redis, err = process.CPUTime(b.redis.Pid()); err != nil {
 		return u, err
 	}
 	stats, err := b.admin.Info(ctx, "commandstats").Result()

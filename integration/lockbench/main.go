@@ -24,6 +24,8 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/figures"
 )
 
 // options are the flags.
@@ -84,7 +86,7 @@ func run(ctx context.Context, o options) error {
 		}
 		slices.Sort(times)
 		fmt.Fprintf(table, "%s\t%v\t%v\t%v\t%d\n", m.name,
-			rounded(times[len(times)/2]), rounded(times[len(times)*99/100]), rounded(times[len(times)-1]), len(times))
+			rounded(figures.Percentile(times, 50)), rounded(figures.Percentile(times, 99)), rounded(times[len(times)-1]), len(times))
 	}
 	if err := table.Flush(); err != nil {
 		return err

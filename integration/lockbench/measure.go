@@ -15,7 +15,7 @@ const waiters = 50
 // dial returns a client with a single connection to proxy i.
 func (b *bench) dial(i int) *redis.Client {
 	return redis.NewClient(&redis.Options{
-		Addr: b.proxies[i].addr(), Protocol: 2, PoolSize: 1, MaxRetries: -1, DisableIdentity: true,
+		Addr: b.proxies[i].Addr(), Protocol: 2, PoolSize: 1, MaxRetries: -1, DisableIdentity: true,
 		ReadTimeout: 30 * time.Second,
 	})
 }
@@ -215,7 +215,7 @@ func (b *bench) stuck(ctx context.Context, broken, mended func() error) (time.Du
 func (b *bench) killed(ctx context.Context) ([]time.Duration, error) {
 	return b.eachRound(b.rounds, func(int) (time.Duration, error) {
 		return b.stuck(ctx, func() error {
-			b.proxies[1].kill()
+			b.proxies[1].Kill()
 			return nil
 		}, func() error { return b.startProxy(ctx, 1) })
 	})
@@ -224,8 +224,8 @@ func (b *bench) killed(ctx context.Context) ([]time.Duration, error) {
 func (b *bench) frozen(ctx context.Context) ([]time.Duration, error) {
 	return b.eachRound((b.rounds+2)/3, func(int) (time.Duration, error) {
 		p := b.proxies[1]
-		return b.stuck(ctx, p.freeze, func() error {
-			p.signal(syscall.SIGCONT)
+		return b.stuck(ctx, func() error { return freeze(p) }, func() error {
+			p.Signal(syscall.SIGCONT)
 			return nil
 		})
 	})

@@ -3,13 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -22,19 +18,10 @@ import (
 type bench struct {
 	options
 	dir     string
-	redis   *server
-	proxies [2]*server
+	redis   *process.Server
+	proxies [2]*process.Server
 	admin   *redis.Client // straight to Redis
 	names   int           // used so far
-}
-
-// A server is a process that was started.
-type server struct {
-	name  string
-	cmd   *exec.Cmd
-	log   bytes.Buffer // complete once the process has ended
-	port  int
-	ended chan struct{} // closed when the process has ended
 }
 
 func start(ctx context.Context, o options) (*bench, error) {
@@ -50,13 +37,10 @@ func (b *bench) startAll(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp("", "ks-lockbench-"); err != nil {
 		return err
 	}
-	b.redis, err = startServer(ctx, "redis-server", func(port string) []string {
-		return []string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", b.dir}
-	})
-	if err != nil {
+	if b.redis, err = process.StartRedis(ctx, b.dir); err != nil {
 		return err
 	}
-	b.admin = redis.NewClient(&redis.Options{Addr: b.redis.addr(), Protocol: 2, PoolSize: 1})
+	b.admin = redis.NewClient(&redis.Options{Addr: b.redis.Addr(), Protocol: 2, PoolSize: 1})
 	for i := range b.proxies {
 		if err := b.startProxy(ctx, i); err != nil {
 			return err
@@ -67,13 +51,7 @@ func (b *bench) startAll(ctx context.Context) (err error) {
 
 // startProxy starts proxy i, for the first time or again, and waits until it serves.
 func (b *bench) startProxy(ctx context.Context, i int) (err error) {
-	b.proxies[i], err = startServer(ctx, b.binary, func(port string) []string {
-		return []string{
-			"--port", port, "--bind", "127.0.0.1", "--upstream", "redis://" + b.redis.addr(),
-			"--maxclients", "1000", "--loglevel", "warning",
-		}
-	})
-	if err != nil {
+	if b.proxies[i], err = process.StartProxy(ctx, b.binary, b.redis, "--maxclients", "1000"); err != nil {
 		return err
 	}
 	c := b.dial(i)
@@ -81,55 +59,23 @@ func (b *bench) startProxy(ctx context.Context, i int) (err error) {
 	return c.Do(ctx, "KS.LOCK", "warm:up", "PX", "1").Err()
 }
 
-func startServer(ctx context.Context, program string, args func(port string) []string) (*server, error) {
-	s := &server{name: filepath.Base(program), port: process.FreePort(), ended: make(chan struct{})}
-	s.cmd = exec.CommandContext(ctx, program, args(strconv.Itoa(s.port))...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
-	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
-	s.cmd.WaitDelay = 5 * time.Second
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		_ = s.cmd.Wait() // how it ended is in its log
-		close(s.ended)
-	}()
-	for range 1000 {
-		conn, err := net.DialTimeout("tcp", s.addr(), time.Second)
-		if err == nil {
-			return s, conn.Close()
-		}
-		select {
-		case <-s.ended:
-			return nil, fmt.Errorf("%s has ended: %s", s.name, s.log.String())
-		case <-time.After(10 * time.Millisecond): // the next try
-		}
-	}
-	s.stop()
-	return nil, fmt.Errorf("%s does not listen: %s", s.name, s.log.String())
-}
-
-func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
-
-func (s *server) signal(sig os.Signal) { s.cmd.Process.Signal(sig) }
-
 // freeze stops the process, and returns when all of its threads have stopped.
-func (s *server) freeze() error {
-	s.signal(syscall.SIGSTOP)
+func freeze(s *process.Server) error {
+	s.Signal(syscall.SIGSTOP)
 	for range 1000 {
-		running, err := s.runs()
+		running, err := runs(s)
 		if err != nil || !running {
 			return err
 		}
 		time.Sleep(time.Millisecond) // the next look
 	}
-	return fmt.Errorf("%s does not stop", s.name)
+	return fmt.Errorf("%s does not stop", s.Name)
 }
 
-func (s *server) runs() (bool, error) {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+func runs(s *process.Server) (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.Pid()))
 	if err != nil || len(threads) == 0 {
-		return false, fmt.Errorf("%s has ended", s.name)
+		return false, fmt.Errorf("%s has ended", s.Name)
 	}
 	for _, thread := range threads {
 		stat, err := os.ReadFile(thread)
@@ -140,46 +86,18 @@ func (s *server) runs() (bool, error) {
 	return false, nil
 }
 
-func (s *server) kill() {
-	s.signal(syscall.SIGKILL)
-	<-s.ended
-}
-
-func (s *server) stop() {
-	s.signal(syscall.SIGCONT)
-	s.signal(syscall.SIGTERM)
-	select {
-	case <-s.ended:
-	case <-time.After(10 * time.Second):
-		s.kill()
-	}
-}
-
 func (b *bench) stop() {
 	for _, p := range b.proxies {
-		if p != nil {
-			p.stop()
-		}
+		p.Stop()
 	}
 	if b.admin != nil {
 		b.admin.Close()
 	}
-	if b.redis != nil {
-		b.redis.stop()
-	}
+	b.redis.Stop()
 	os.RemoveAll(b.dir)
 }
 
-// died names the servers that have ended by themselves, with what they said last.
+// died names the servers that have ended by themselves.
 func (b *bench) died() error {
-	var all error
-	for _, s := range []*server{b.redis, b.proxies[0], b.proxies[1]} {
-		select {
-		case <-s.ended:
-			text := s.log.String()
-			all = errors.Join(all, fmt.Errorf("%s has ended (%v): %s", s.name, s.cmd.ProcessState, text[max(0, len(text)-2000):]))
-		default:
-		}
-	}
-	return all
+	return process.Died(b.redis, b.proxies[0], b.proxies[1])
 }

@@ -1,4 +1,4 @@
-// Package process is what the benchmarks share: ports for the servers they start, and what those use up.
+// Package process is what the benchmarks share: starting servers, ports for them, and what they use up.
 package process
 
 import (
@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -47,4 +48,15 @@ func FreePort() int {
 			return port
 		}
 	}
+}
+
+// LoadAverage tells whether the machine was busy with something else, which
+// makes all figures worse and the ratios uncertain.
+func LoadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	oneMinute, _, _ := strings.Cut(string(text), " ")
+	return oneMinute
 }
