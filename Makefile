@@ -31,6 +31,7 @@ deps: ## install what the tests need: redis-server, and in CI the client librari
 .PHONY: test
 test: deps ## run all tests, with the race detector if there is a C compiler, in random order
 	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
+	go -C integration/bench-locks test -shuffle=on .
 	go test $(RACE) -shuffle=on -timeout 15m ./...
 
 .PHONY: race
@@ -40,6 +41,7 @@ race: ## the tests of the packages themselves with the race detector, RACECOUNT 
 .PHONY: lint
 lint: ## golangci-lint: formatting, vet, staticcheck, the import graph; its first build takes minutes
 	go run $(GOLANGCI) run
+	cd integration/bench-locks && go run $(GOLANGCI) run
 
 .PHONY: fmt
 fmt: ## format the code
@@ -52,6 +54,10 @@ bench: build deps ## compare direct Redis, the proxy and haproxy in one run; BEN
 .PHONY: bench-handoff
 bench-handoff: build deps ## measure locks: hand-off, recovery from what breaks, what a lock costs
 	go run ./integration/lockbench -proxy $(BIN) $(BENCHFLAGS)
+
+.PHONY: bench-locks
+bench-locks: build deps ## compare KS.LOCK with redislock, redsync and rueidislock; BENCHFLAGS="-only ks -cases contended"
+	go -C integration/bench-locks run . -proxy ../../$(BIN) $(BENCHFLAGS)
 
 .PHONY: bench-go
 bench-go: ## the Go benchmarks: framing and relaying, with allocations
