@@ -137,6 +137,8 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.RESOLVE n t", "-ERR wrong number of arguments for 'ks.resolve' command\r\n"},
 		{"KS.EXTEND n t PX", "-ERR wrong number of arguments for 'ks.extend' command\r\n"},
 		{"KS.STATUS", "-ERR wrong number of arguments for 'ks.status' command\r\n"},
+		{"KS.FORGET", "-ERR wrong number of arguments for 'ks.forget' command\r\n"},
+		{"KS.FORGET n x", "-ERR wrong number of arguments for 'ks.forget' command\r\n"},
 		{"KS.STATUS n x", "-ERR wrong number of arguments for 'ks.status' command\r\n"},
 		{"KS.REJECT n t", "-ERR wrong number of arguments for 'ks.reject' command\r\n"},
 		{"KS.HELP x", "-ERR wrong number of arguments for 'ks.help' command\r\n"},
@@ -201,6 +203,7 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.STATUS a/stale:b", "-ERR invalid lock name\r\n"},
 		{"KS.EXTEND a/stale:b t PX 1", "-ERR invalid lock name\r\n"},
 		{"KS.REJECT a/stale:b t m", "-ERR invalid lock name\r\n"},
+		{"KS.FORGET a/stale:b", "-ERR invalid lock name\r\n"},
 
 		{"KS.MLOCK 1", "-ERR wrong number of arguments for 'ks.mlock' command\r\n"},
 		{"KS.MLOCK x a", "-ERR value is not an integer or out of range\r\n"},
@@ -264,6 +267,13 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.REJECT rejected other no", ":0\r\n"},
 		{"KS.REJECT rejected t no\r\n:1\r\nluck PX 60000", ":1\r\n"},
 		{"KS.MEMO rejected", "-MEMOERR no  :1  luck\r\n"},
+		{"KS.FORGET rejected", ":1\r\n"},
+		{"KS.FORGET rejected", ":0\r\n"},
+		{"KS.MEMO rejected TOKEN t2", "*2\r\n$8\r\ngenerate\r\n$2\r\nt2\r\n"},
+		{"KS.FORGET rejected", ":1\r\n"},
+		{"KS.RESOLVE rejected t2 old", ":0\r\n"},
+		{"KS.FORGET promised", ":1\r\n"},
+		{"KS.FORGET list", "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"},
 		{"KS.MEMO list", "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"},
 	}
 	f := newFixture(t)
@@ -335,12 +345,12 @@ func TestAnErrorCannotForgeAReply(t *testing.T) {
 
 func TestKnowsItsNamesInAnyCaseAndAllocatesNothing(t *testing.T) {
 	f := newFixture(t)
-	for _, name := range []string{"ks.lock", "KS.UNLOCK", "Ks.MeMo", "KS.RESOLVE", "ks.help", "ks.status", "ks.extend", "Ks.Reject"} {
+	for _, name := range []string{"ks.lock", "KS.UNLOCK", "Ks.MeMo", "KS.RESOLVE", "ks.help", "ks.status", "ks.extend", "Ks.Reject", "ks.Forget"} {
 		if !f.table.Knows([]byte(name)) {
 			t.Errorf("does not know %s", name)
 		}
 	}
-	unknown := []string{"", "k", "ks", "ks.", "get", "ks.forget", "ks.locks", "ksxlock", "\u212as.lock", strings.Repeat("k", 99)}
+	unknown := []string{"", "k", "ks", "ks.", "get", "ks.forgets", "ks.locks", "ksxlock", "\u212as.lock", strings.Repeat("k", 99)}
 	for _, name := range unknown {
 		if f.table.Knows([]byte(name)) {
 			t.Errorf("knows %q", name)

@@ -64,6 +64,15 @@ func (t *Table) reject(ctx context.Context, s Session, args [][]byte, dst []byte
 	return appendBool(dst, rejected)
 }
 
+// forget: KS.FORGET name; 1 or 0.
+func (t *Table) forget(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
+	something, err := t.engine.Forget(ctx, s, string(args[1]))
+	if err != nil {
+		return appendFailure(dst, s, err)
+	}
+	return appendBool(dst, something)
+}
+
 // help: KS.HELP; array of lines, as Redis's own HELP subcommands have them.
 func (t *Table) help(_ context.Context, _ Session, _ [][]byte, dst []byte) []byte {
 	table := commands()

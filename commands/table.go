@@ -84,6 +84,12 @@ func commands() []command {
 				"1, or 0 if the token no longer holds the promise.",
 			(*Table).reject,
 		},
+		{
+			"ks.forget", 2, "KS.FORGET name",
+			"What the value is made from has changed: remove the value and a memoized error, and revoke the promise of who is making it now " +
+				"(KS.RESOLVE answers 0, the next caller generates): 1, or 0 if there was nothing.",
+			(*Table).forget,
+		},
 		{"ks.help", 1, "KS.HELP", "These lines.", (*Table).help},
 	}
 }

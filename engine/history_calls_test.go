@@ -183,6 +183,7 @@ func (h *history) granted(c *played, fence string) error {
 		}
 	}
 	delete(h.came, c.token)
+	delete(h.revoked, c.token)
 	h.holder, h.fence, h.unrecorded = c, n, false
 	c.proxy.seen = max(c.proxy.seen, n)
 	if c.session {
@@ -279,6 +280,7 @@ func (h *history) dismiss(before view, by string) string {
 		return ""
 	}
 	_, h.dismissed, _ = strings.Cut(before.att, ":")
+	h.forgotten = false
 	return h.dismissed
 }
 
@@ -309,9 +311,12 @@ func (h *history) answer(o op) error {
 	said := reply.([]any)[0] == int64(1)
 	h.ran(reply, p.instance)
 	h.note("%s %v: %v   %v", o.what, args, said, h.now)
-	promise := token != "" && before.owner == token && (before.tok != token || !strings.HasPrefix(before.att, "l:"))
+	promise := token != "" && before.owner == token && (before.tok != token || !strings.HasPrefix(before.att, "l:") && before.st != "p")
 	if h.holder != nil && h.holder.token == token && !h.unrecorded {
 		promise = h.holder.memo
+	}
+	if said && h.revoked[token] {
+		return fmt.Errorf("the promise of %s was revoked, and it was answered %v", token, said)
 	}
 	if said != promise {
 		return fmt.Errorf("%s holds the promise: %v, and was answered %v", token, promise, said)
@@ -351,6 +356,60 @@ func (h *history) answer(o op) error {
 	if want := h.rejected.until - h.st.now; !about(h.now.ttls[4], want) {
 		return fmt.Errorf("%s is kept for %d ms, not %d", text, h.now.ttls[4], want)
 	}
+	return nil
+}
+
+// forgetValue: the source of the value has changed.
+func (h *history) forgetValue(o op) error {
+	p := h.acting(o, 0)
+	if p == nil {
+		return nil
+	}
+	before := h.now
+	reply, err := h.st.forget(p.instance)
+	if err != nil {
+		return err
+	}
+	list := reply.([]any)
+	said := list[0] == int64(1)
+	h.ran(reply, p.instance)
+	h.note("forget at %s: %v   %v", p.instance, said, h.now)
+	revoked := before.owner != "" && before.owner == before.tok && before.st == "h" && strings.HasPrefix(before.att, "m:")
+	if h.holder != nil && !h.unrecorded && revoked != h.holder.memo {
+		return fmt.Errorf("%v holds, and was revoked: %v", h.holder, revoked)
+	}
+	if all := strings.HasPrefix(before.failure, "m"); said != (revoked || before.hasValue || all) {
+		return fmt.Errorf("there was %v, and forgetting it was answered %v", before, said)
+	} else if all {
+		before.failure, h.rejected = "", rejection{}
+	}
+	before.value, before.hasValue, h.valueUntil = "", false, 0
+	if h.now.hasValue || h.now.failure != before.failure {
+		return fmt.Errorf("it is not forgotten: %v", h.now)
+	}
+	if lost := slices.Contains(h.told, "lost "+before.owner); lost != revoked {
+		return fmt.Errorf("that %s was revoked: %v; told: %q", before.owner, revoked, h.told)
+	}
+	mine := revoked && strings.HasPrefix(before.own, "s") && parseSpot(before.att).instance == p.instance
+	if mine != (list[2] != "0") || mine && !strings.HasSuffix(before.att, ":"+list[2].(string)) {
+		return fmt.Errorf("the connection of %s was to be told %v", before.att, list[2])
+	}
+	m := move{by: p.instance, ends: revoked}
+	if revoked {
+		m.dismissed = h.dismiss(before, p.instance)
+		if mine {
+			_, h.dismissed, _ = strings.Cut(before.att, ":")
+		}
+		h.forgotten = h.forgotten || mine || m.dismissed != ""
+	}
+	if err := h.judge(before, m, !revoked); err != nil {
+		return err
+	}
+	if revoked {
+		h.counts["revoked"]++
+		h.revoked[before.owner] = true
+	}
+	h.ended(before.owner, revoked)
 	return nil
 }
 
@@ -415,6 +474,9 @@ func (h *history) renew(o op) error {
 	switch {
 	case before.owner != c.token && h.dismissed == c.attempt():
 		want = renewEnded
+		if h.forgotten {
+			want = renewRevoked
+		}
 	case before.owner != c.token:
 		want = renewLost
 	case h.holder == c || h.unrecorded:

@@ -37,8 +37,8 @@ var mutants = []mutant{
 	{"an extension of a connection's lock", nil, "if s.session then return { 1, rings } end", "", byHistories},
 	{"a renewal that shortens", nil, "if call('PTTL', LOCK) < lease then", "if true then", byHistories},
 	{
-		"a renewal that brings back", nil, "if s.owner ~= token then return call('HGET', FENCE, 'end') == attempt and 3 or 0 end",
-		"if s.owner and s.owner ~= token then return 0 end call('SET', LOCK, token, 'PX', ARGV[9], 'NX')", byHistories,
+		"a renewal that brings back", renewScript, "  if s.owner ~= token then\n",
+		"  if not s.owner then call('SET', LOCK, token, 'PX', ARGV[9], 'NX') elseif s.owner ~= token then\n", byHistories,
 	},
 
 	// the line
@@ -103,12 +103,21 @@ var mutants = []mutant{
 
 	// promises
 	{"a value without a promise", resolveScript, "if not promised(s, token) then return { 0, rings, 0 } end", "", byHistories},
-	{"a lock that counts as a promise", nil, "and not (s.tok == token and s.by.kind == 'l')", "", byHistories},
+	{"a lock that counts as a promise", nil, "(s.by.kind == 'l' or s.st == 'p')", "s.st == 'p'", byHistories},
 	{
 		"a rejection that strikes nobody", rejectScript, "local owner, instances = strike(s)",
 		"local owner, instances = pick(s, walk()), {}", byHistories,
 	},
 	{"a resolve that strikes everyone", nil, "if p and p.kind == 'm' then", "if p then", byHistories},
+	{"forgetting that leaves the promise", forgetScript, "if s.owner and s.owner == s.tok", "if false and s.owner == s.tok", byHistories},
+	{"forgetting that revokes a lock", forgetScript, " and s.by.kind == 'm' then", " then", byHistories},
+	{"forgetting that revokes what was only handed over", forgetScript, " and s.st == 'h'", "", byHistories},
+	{"forgetting that leaves the value", forgetScript, "gone[1] = KEYS[5]", "gone[1] = KEYS[6]", byHistories},
+	{"forgetting that leaves the rejection", forgetScript, "gone[#gone + 1] = KEYS[6]", "gone[#gone + 1] = LOCK .. 'x'", byHistories},
+	{"forgetting that hands the promise to nobody", forgetScript, "pass_on(s, owner)", "pass_on(s)", byHistories},
+	{"a revocation that is not published", forgetScript, ", { ARGV[7], s.tok })", ")", byHistories},
+	{"a revocation that is taken for a loss", forgetScript, ".. ' revoked'", "", byScenarios},
+	{"a value that comes before its promise is claimed", nil, "(s.by.kind == 'l' or s.st == 'p')", "s.by.kind == 'l'", byHistories},
 	{"a rejection that newcomers are told", nil, "kind == 'o' and since and since <= tonumber(fence)", "kind == 'o'", byHistories},
 	{"a rejection that is told to who comes during the hand-off after it", nil, "return int(s.n + 1)", "return int(s.n)", byHistories},
 	{"a rejection that those are not told who waited", nil, "kind == 'o' and since and since <= tonumber(fence)", "false", byHistories},
@@ -124,7 +133,7 @@ var mutants = []mutant{
 
 // everyScript is what mutants are looked for in.
 var everyScript = []*script{
-	askLockScript, askMemoScript, releaseScript, leaveScript, resolveScript, rejectScript, extendScript, renewScript, statusScript,
+	askLockScript, askMemoScript, releaseScript, leaveScript, resolveScript, rejectScript, forgetScript, extendScript, renewScript, statusScript,
 	observeScript, confirmScript,
 }
 

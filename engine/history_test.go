@@ -44,12 +44,14 @@ type history struct {
 	fence      int64
 	tokens     []string // of callers who may send them again
 	rejected   rejection
-	dismissed  string // attempt of the last connection whose hold was ended elsewhere by its token
+	dismissed  string // attempt of the last connection whose hold was ended elsewhere by its token, or
+	forgotten  bool   // whose promise was revoked
 	valueUntil int64  // ms; 0: none that ends by itself
 
 	unrecorded bool             // the fence was lost: nobody knows whose the hold is
 	halved     bool             // a stranger deleted the queue, and left the hash
 	mixed      bool             // strangers took part: no order of arrival
+	revoked    map[string]bool  // tokens whose promise was, and which were not granted again
 	burnt      map[string]int64 // instances that did not claim, and have not asked since: when
 	net        *keySmith
 
@@ -146,7 +148,7 @@ var (
 	}
 	locksMix = append(mix{{"lock", 22}, {"unlock", 4}}, commonMix...)
 	memoMix  = append(mix{
-		{"lock", 10}, {"memo", 40}, {"again", 20}, {"resolve", 12}, {"reject", 14}, {"value gone", 16}, {"value set", 2}, {"error gone", 2},
+		{"lock", 10}, {"memo", 40}, {"again", 20}, {"resolve", 12}, {"reject", 14}, {"forget", 8}, {"value gone", 16}, {"value set", 2}, {"error gone", 2},
 	}, commonMix...)
 	meddleMix = append(mix{
 		{"del queue", 2}, {"del places", 2}, {"del fence", 2}, {"del line", 2}, {"flush", 2}, {"stray", 1},
@@ -191,7 +193,7 @@ func newHistory(b *backend, broken map[*script]*script) *history {
 	b.do("FLUSHALL")
 	st := newStage(b.t, b)
 	st.broken = broken
-	h := &history{st: st, burnt: map[string]int64{}, came: map[string]int{}, counts: map[string]int{}}
+	h := &history{st: st, revoked: map[string]bool{}, burnt: map[string]int64{}, came: map[string]int{}, counts: map[string]int{}}
 	h.net = &keySmith{st: st}
 	for _, name := range []string{"A", "B", "C"} {
 		h.proxies = append(h.proxies, &proxyState{instance: name})
@@ -242,6 +244,8 @@ func (h *history) act(o op) error {
 		return h.unlock(o)
 	case "resolve", "reject":
 		return h.answer(o)
+	case "forget":
+		return h.forgetValue(o)
 	case "extend":
 		return h.extend(o)
 	case "renew":

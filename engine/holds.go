@@ -22,6 +22,9 @@ type hold struct {
 
 func (h *hold) departure() departure { return departure{token: h.token, seq: h.seq} }
 
+// pushLost tells the client, if it can be told.
+func (h *hold) pushLost() { h.s.Push("ks.lost", h.name, h.token) }
+
 // sessionGrants is what a session was granted.
 type sessionGrants struct {
 	last map[line]lastGrant // by name, for KS.UNLOCK without a token
@@ -220,7 +223,7 @@ func (hs *holds) ending(s Session, l line, token string) (undo func() []*hold) {
 	}
 }
 
-// doubt: another proxy says that it ended the hold of an attempt by its token, so it is looked at now.
+// doubt: another proxy says that it ended the hold of an attempt by its token, or revoked it, so it is looked at now.
 func (hs *holds) doubt(seq uint64) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -232,6 +235,19 @@ func (hs *holds) doubt(seq uint64) {
 	select {
 	case hs.changed <- struct{}{}:
 	default:
+	}
+}
+
+// revoked: the promise of an attempt was revoked. If its hold is not there, a renewal has told the client.
+func (hs *holds) revoked(seq uint64) {
+	hs.mu.Lock()
+	h := hs.held[seq]
+	if h != nil {
+		hs.drop(h)
+	}
+	hs.mu.Unlock()
+	if h != nil {
+		h.pushLost()
 	}
 }
 

@@ -18,7 +18,7 @@ const ringSpread = 200 * time.Millisecond
 // bell is a message on the inbox. kind tells which:
 //
 //	r <db> <seq> <length of token> <token><name>              waiter seq should ask again
-//	d <db> <seq> <length of token> <token><name>              the hold of attempt seq may have been ended by its token
+//	d <db> <seq> <length of token> <token><name>              the hold of attempt seq may have been ended by its token, or revoked
 //	v <db> <length of name> <1 with value, 0> <name><value>   name was resolved; its memo waiters are
 //	                                                          out of the line
 //	w <db> <length of name> 0 <name>                          the hold that KS.WAIT callers of name wait for ended

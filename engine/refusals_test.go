@@ -101,7 +101,7 @@ func TestScriptsNeedExactlyTheirCommandsAndWriteNothingWithoutOne(t *testing.T) 
 func TestScriptsWriteNothingWithoutAChannel(t *testing.T) {
 	b := onRedis(t)
 	t.Cleanup(func() { b.do("ACL", "DELUSER", "caller") })
-	all := []string{"&ks/inbox:*", "&x/locknotif:*", "&x/notif:*"}
+	all := []string{"&ks/inbox:*", "&x/locknotif:*", "&x/locklost:*", "&x/notif:*"}
 	for _, without := range all {
 		refused := 0
 		for _, sc := range scenarios {
@@ -134,7 +134,7 @@ func TestAKeyOfAnotherTypeIsRefusedAndNothingIsWritten(t *testing.T) {
 		setUp := []string{"live B C", "ask a A:1 memo", "ask b B:1 memo", "ask c C:1", "ask d A:2"}
 		steps := []string{
 			"ask e A:3", "ask b B:1 memo again", "ask c C:1 again", "release A a", "resolve A a v", "leave B all b:1", "leave A all a:1",
-			"reject A a no", "extend A a 500", "leave B keep b:1",
+			"reject A a no", "forget C", "extend A a 500", "leave B keep b:1",
 		}
 		for i := range 6 {
 			for _, step := range steps {
@@ -168,9 +168,9 @@ func looksAt(step string, i int) bool {
 	memo := strings.HasSuffix(step, "memo") || strings.HasSuffix(step, "memo again")
 	switch {
 	case i == 4:
-		return memo || op == "resolve"
+		return memo || op == "resolve" || op == "forget"
 	case i == 5:
-		return memo || op == "resolve" || op == "reject"
+		return memo || op == "resolve" || op == "reject" || op == "forget"
 	}
 	return true
 }
@@ -196,7 +196,7 @@ func TestAFullRedisRefusesNewcomersCleanlyAndServesTheLine(t *testing.T) {
 		{"extend A a 60000", "1"},
 		{"extend A a 30000", "1, ring B:1"},
 		{"ask b B:1 again", "wait first"},
-		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
+		{"forget A", "1, watch, owner b, lost a, ring B:1, ring C:1"},
 		{"ask b B:1 again", "granted"},
 		{"leave B all b:1", "1, watch, owner c, ring C:1, ring C:2"},
 		{"ask c C:1 again", "granted"},

@@ -31,6 +31,8 @@ var (
 	resolveLua string
 	//go:embed lua/reject.lua
 	rejectLua string
+	//go:embed lua/forget.lua
+	forgetLua string
 	//go:embed lua/extend.lua
 	extendLua string
 	//go:embed lua/renew.lua
@@ -54,6 +56,7 @@ var (
 	leaveScript   = newScript("leave", lineLua, leaveLua)
 	resolveScript = newScript("resolve", lineLua, answerLua, resolveLua)
 	rejectScript  = newScript("reject", lineLua, answerLua, rejectLua)
+	forgetScript  = newScript("forget", lineLua, forgetLua)
 	extendScript  = newScript("extend", lineLua, extendLua)
 	renewScript   = newScript("renew", lineLua, renewLua)
 	statusScript  = newScript("status", lineLua, statusLua)

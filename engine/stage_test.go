@@ -105,6 +105,8 @@ func (st *stage) heard() []string {
 			out = append(out, "owner "+m.Payload)
 		case m.Channel == st.keys.notif:
 			out = append(out, "notif "+m.Payload)
+		case m.Channel == st.keys.locklost:
+			out = append(out, "lost "+m.Payload)
 		case inbox:
 			bell, err := parseBell(m.Payload)
 			if err != nil || bell.name != st.name || bell.db != 0 {
@@ -193,6 +195,10 @@ func (st *stage) reject(args []string) (any, error) {
 	return st.run(rejectScript, st.keys.ofMemo(), args[0], args[1], args[2], ttl, rejectOnce)
 }
 
+func (st *stage) forget(instance string) (any, error) {
+	return st.run(forgetScript, st.keys.ofMemo(), instance, st.keys.locklost)
+}
+
 // play runs one step and says what came of it: the reply, the waiters of the asking instance that the
 // reply wants rung ("own A:1") or the claim it wants watched, then what was published.
 func (st *stage) play(step string) string {
@@ -213,6 +219,8 @@ func (st *stage) play(step string) string {
 		reply, err = st.resolve(f[1:])
 	case "reject":
 		reply, err = st.reject(f[1:])
+	case "forget":
+		reply, err = st.forget(f[1])
 	case "extend":
 		reply, err = st.run(extendScript, st.keys.ofLine(), f[1], f[2], f[3])
 	case "renew":
@@ -287,6 +295,9 @@ func describe(reply any, err error, instance string) []string {
 		out = append(out, fmt.Sprint(list[0]))
 		if len(list) >= 3 && list[2] == int64(1) {
 			out = append(out, "own ready")
+		}
+		if len(list) == 3 && list[2] != "0" && fmt.Sprintf("%T", list[2]) == "string" {
+			out = append(out, fmt.Sprintf("own lost %s:%s", instance, list[2]))
 		}
 	}
 	for _, part := range list {

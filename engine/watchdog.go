@@ -91,6 +91,7 @@ const (
 	renewed         = 1
 	renewSuperseded = 2 // a later call with the same token has it, or it is a lease by now
 	renewEnded      = 3 // by its token
+	renewRevoked    = 4 // by Forget, which has published it
 )
 
 // renew runs one renew script for each, in one pipeline.
@@ -130,7 +131,7 @@ func (d *watchdog) settle(h *hold, said int64, sent time.Time) {
 		switch said {
 		case renewed:
 			h.trusted, h.next = sent, sent.Add(hs.ttl/3)
-		case renewLost, renewSuperseded, renewEnded:
+		case renewLost, renewSuperseded, renewEnded, renewRevoked:
 			hs.drop(h)
 		default: // Redis is away or busy: nobody knows
 			h.next = time.Now().Add(hs.ttl / 12)
@@ -138,8 +139,12 @@ func (d *watchdog) settle(h *hold, said int64, sent time.Time) {
 	}
 	quiet := h.quiet
 	hs.mu.Unlock()
-	if current && said == renewLost && !quiet {
+	switch {
+	case !current || quiet:
+	case said == renewLost:
 		d.tell(h)
+	case said == renewRevoked:
+		h.pushLost()
 	}
 }
 
@@ -167,7 +172,7 @@ func (d *watchdog) expire() {
 // listens.
 func (d *watchdog) tell(h *hold) {
 	d.e.log.Warn("a session lock is lost: it was deleted, or could not be renewed in time", "name", h.name, "db", h.db)
-	h.s.Push("ks.lost", h.name, h.token)
+	h.pushLost()
 	k, _ := keysOf(h.name, d.e.cfg.TagSplit)
 	d.news = append(d.news, lost{k.locklost, h.token, time.Now()})
 }

@@ -1,9 +1,10 @@
 -- answer.lua: what KS.RESOLVE and KS.REJECT share: all who wait for the promise are answered and leave
 -- the line, and the lock goes to the next KS.LOCK caller.
 
--- promised: the token holds the promise; a lock that KS.LOCK took is none.
+-- promised: the token holds the promise. A lock that KS.LOCK took is none; nor is what was handed over: who has
+-- not claimed it has not been told that it is his, so what comes with his token is of an earlier promise.
 local function promised(s, token)
-  return s.owner == token and not (s.tok == token and s.by.kind == 'l')
+  return s.owner == token and not (s.tok == token and (s.by.kind == 'l' or s.st == 'p'))
 end
 
 -- strike takes all KS.MEMO callers out of the line. Returns who of the others is next, who then is first,

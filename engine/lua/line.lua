@@ -11,7 +11,7 @@
 --                  by whom it was asked for, "s" (SESSION) or "l" (lease), address and name of the
 --                  client; x: suspect instances as <instance>@<ms>; w: instances where KS.WAIT
 --                  callers wait for the end of the hold; end: the attempt of the last connection
---                  whose hold was ended elsewhere by its token
+--                  whose hold was ended elsewhere by its token, or "<attempt> revoked" (forget.lua)
 -- ARGV  1 now in ms (empty: Redis's clock; tests set it)   2 database   3 asking instance
 --       4 name   5 locknotif channel   6 ks-lock-ttl in ms (lease of KeySmith's waiters)
 --

@@ -3,7 +3,7 @@
 --
 -- ARGV  7 token   8 seq of the attempt   9 lease in ms
 -- Returns 1: renewed; 0: the lock is lost; 2: a later call with the same token has it, or it has a lease
--- by now; 3: its token ended it.
+-- by now; 3: its token ended it; 4: it was a promise, and KS.FORGET has revoked it and told so.
 -- Atomic: a lock that has changed hands must not be renewed for its former owner.
 
 return run(function()
@@ -11,7 +11,10 @@ return run(function()
   local token, lease = ARGV[7], tonumber(ARGV[9])
   local s = read()
   local attempt = INSTANCE .. ':' .. ARGV[8]
-  if s.owner ~= token then return call('HGET', FENCE, 'end') == attempt and 3 or 0 end
+  if s.owner ~= token then
+    local by = call('HGET', FENCE, 'end')
+    return by == attempt and 3 or by == attempt .. ' revoked' and 4 or 0
+  end
   if s.tok == token and (s.by.attempt ~= attempt or not s.session) then return 2 end
   if call('PTTL', LOCK) < lease then call('PEXPIRE', LOCK, int(lease)) end
   call('PEXPIRE', FENCE, int(lease + DAY))

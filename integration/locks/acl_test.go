@@ -138,6 +138,16 @@ func (g *guarded) everything(t *testing.T) string {
 			return reply
 		}
 	}
+	do(a, "KS.FORGET", "likes:m") // the value
+	revoked := token(do(a, "KS.MEMO", "likes:m", "SESSION"))
+	waits(b, "likes/lockwaiting:m", "KS.MEMO", "likes:m")
+	do(a, "KS.FORGET", "likes:m")
+	if refusal != "" {
+		return refusal
+	}
+	if promise := token(b.Reply(t)); strings.HasPrefix(promise, "-") || promise == revoked {
+		return promise
+	}
 	several := token(do(a, "KS.MLOCK", "2", "likes:c", "likes:b", "SESSION"))
 	do(a, "KS.MUNLOCK", "2", "likes:b", "likes:c", several)
 	do(a, "KS.LOCK", "likes:s", "SESSION")
