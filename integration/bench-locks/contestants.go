@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/bsm/redislock"
@@ -26,6 +28,7 @@ type contestant struct {
 	settings string // what a reader of its figures has to know
 	lock     lockFunc
 	close    func()
+	again    atomic.Int64 // waits that were given up as hopeless and begun again
 }
 
 // A lockFunc waits for the lock on a name. What it returns gives the lock back,
@@ -104,6 +107,10 @@ func newRedsync(b *bench) (*contestant, error) {
 	}, nil
 }
 
+// hopeless is when a wait in rueidislock begins again. On a busy machine it
+// happens that nobody has the lock and all wait without end.
+const hopeless = 5 * time.Second
+
 func newRueidislock(b *bench) (*contestant, error) {
 	locker, err := rueidislock.NewLocker(rueidislock.LockerOption{
 		ClientOption:   rueidis.ClientOption{InitAddress: []string{b.redis.Addr()}},
@@ -114,20 +121,29 @@ func newRueidislock(b *bench) (*contestant, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &contestant{
+	c := &contestant{
 		settings: fmt.Sprintf("one Locker for all workers, who queue within the process and share one connection with client-side caching; "+
-			"KeyMajority 1, NoLoopTracking, KeyValidity %v", lease),
-		lock: func(ctx context.Context, name string) (func(context.Context) error, error) {
-			held, release, err := locker.WithContext(ctx, name)
-			if err != nil {
+			"KeyMajority 1, NoLoopTracking, KeyValidity %v, waits of %v begin again", lease, hopeless),
+		close: locker.Close,
+	}
+	c.lock = func(ctx context.Context, name string) (func(context.Context) error, error) {
+		for {
+			bounded, cancel := context.WithTimeout(ctx, hopeless)
+			held, release, err := locker.WithContext(bounded, name)
+			if err == nil {
+				return func(context.Context) error {
+					defer cancel()
+					err := held.Err() // release tells nothing
+					release()
+					return err
+				}, nil
+			}
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 				return nil, err
 			}
-			return func(context.Context) error {
-				err := held.Err() // release tells nothing
-				release()
-				return err
-			}, nil
-		},
-		close: locker.Close,
-	}, nil
+			c.again.Add(1)
+		}
+	}
+	return c, nil
 }

@@ -109,5 +109,10 @@ func run(ctx context.Context, opts options) error {
 		return errors.Join(err, process.Died(b.redis, b.proxy))
 	}
 	fmt.Print(results.String())
+	for _, c := range b.contestants {
+		if n := c.again.Load(); n > 0 {
+			fmt.Printf("%s: %d waits began again after %v: its figures of that round are not those of a run without\n", c.name, n, hopeless)
+		}
+	}
 	return nil
 }

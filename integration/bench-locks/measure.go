@@ -73,7 +73,7 @@ func (b *bench) measure(ctx context.Context, c *contestant, name string, duratio
 	if err != nil {
 		return measurement{}, err
 	}
-	if err := work(ctx, workers, c.lock, from.at.Add(duration)); err != nil {
+	if err := work(ctx, workers, c.lock, from.at.Add(duration), stuck); err != nil {
 		return measurement{}, err
 	}
 	to, err := b.usage()

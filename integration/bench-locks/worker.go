@@ -45,8 +45,13 @@ type worker struct {
 	again  int             // how many of hands are from itself
 }
 
-// work runs all workers until the deadline and lets each finish what it is in.
-func work(ctx context.Context, workers []*worker, lock lockFunc, deadline time.Time) error {
+// stuck is how long after the deadline workers may still wait for a lock that all
+// others only take once more: after that, nobody will give it to them.
+const stuck = 30 * time.Second
+
+// work runs all workers until the deadline and lets each finish what it is in, for
+// as long as patience. If it fails because workers are stuck, their goroutines are left behind.
+func work(ctx context.Context, workers []*worker, lock lockFunc, deadline time.Time, patience time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
@@ -59,7 +64,14 @@ func work(ctx context.Context, workers []*worker, lock lockFunc, deadline time.T
 			}
 		})
 	}
-	all.Wait()
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-time.After(time.Until(deadline) + patience):
+		return fmt.Errorf("workers still wait for the lock %v after the end of the run", patience)
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

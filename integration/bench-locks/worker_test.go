@@ -38,8 +38,22 @@ func TestWorkersFindOutALockThatLocksNothing(t *testing.T) {
 	open := func(context.Context, string) (func(context.Context) error, error) {
 		return func(context.Context) error { return nil }, nil
 	}
-	err := work(t.Context(), []*worker{{number: 1, hold: h}}, open, time.Now().Add(time.Minute))
+	err := work(t.Context(), []*worker{{number: 1, hold: h}}, open, time.Now().Add(time.Minute), stuck)
 	if err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("work answers %v", err)
+	}
+}
+
+// Workers that nobody lets on end the run.
+func TestStuckWorkersAreNoticed(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	never := func(context.Context, string) (func(context.Context) error, error) {
+		<-release
+		return nil, context.Canceled
+	}
+	err := work(t.Context(), []*worker{{number: 1, hold: &hold{name: "l"}}}, never, time.Now().Add(100*time.Millisecond), 0)
+	if err == nil || !strings.Contains(err.Error(), "still wait") {
 		t.Errorf("work answers %v", err)
 	}
 }
@@ -55,7 +69,7 @@ func TestWorkersMeasure(t *testing.T) {
 	}
 	h := &hold{name: "l"}
 	workers := []*worker{{number: 1, hold: h}, {number: 2, hold: h}}
-	if err := work(t.Context(), workers, good, time.Now().Add(20*time.Millisecond)); err != nil {
+	if err := work(t.Context(), workers, good, time.Now().Add(20*time.Millisecond), stuck); err != nil {
 		t.Fatal(err)
 	}
 	pairs, hands := 0, 0
