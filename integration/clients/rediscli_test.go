@@ -21,8 +21,7 @@ import (
 // redisCLI runs the cases of redis-cli with a RESP version.
 func redisCLI(protocol int) func(*testing.T, *server) {
 	return func(t *testing.T, on *server) {
-		program, err := exec.LookPath("redis-cli")
-		needed(t, "redis-cli", err)
+		program := harness.LookPath(t, "redis-cli")
 		version, err := exec.CommandContext(t.Context(), program, "--version").Output()
 		noError(t, err)
 		on.named(strings.TrimSpace(string(version)))

@@ -3,24 +3,21 @@ package clients
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
 )
 
 // node runs a script of node/ with a RESP version.
 func node(script string, protocol int) func(*testing.T, *server) {
 	return func(t *testing.T, on *server) {
-		program, err := installNode()
-		needed(t, "node", err)
+		program, _ := harness.Node(t)
 		runScript(t, on, exec.CommandContext(t.Context(), program, filepath.Join("node", script),
 			"127.0.0.1", strconv.Itoa(on.port), strconv.Itoa(protocol), on.path()))
 	}
@@ -29,23 +26,8 @@ func node(script string, protocol int) func(*testing.T, *server) {
 // python runs a script of python/.
 func python(script string) func(*testing.T, *server) {
 	return func(t *testing.T, on *server) {
-		program, err := findPython()
-		needed(t, "python3 with redis-py", err)
-		runScript(t, on, exec.CommandContext(t.Context(), program, filepath.Join("python", script),
+		runScript(t, on, exec.CommandContext(t.Context(), harness.Python(t), filepath.Join("python", script),
 			"127.0.0.1", strconv.Itoa(on.port), on.path()))
-	}
-}
-
-// needed skips the test when err says that something is not installed; in CI
-// that is a failure.
-func needed(t *testing.T, what string, err error) {
-	t.Helper()
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("%s is needed in CI: %v", what, err)
-	default:
-		t.Skipf("%s: %v", what, err)
 	}
 }
 
@@ -101,42 +83,3 @@ func pipes(t *testing.T, cmd *exec.Cmd) (io.WriteCloser, io.ReadCloser) {
 	}
 	return input, output
 }
-
-// installNode has npm install the libraries once, into node/node_modules, and
-// returns the path of node.
-var installNode = sync.OnceValues(func() (string, error) {
-	program, err := exec.LookPath("node")
-	if err != nil {
-		return "", err
-	}
-	lock, err := os.ReadFile("node/package-lock.json")
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(lock)
-	want := hex.EncodeToString(sum[:])
-	const stamp = "node/node_modules/.installed" // names the lock file that was installed
-	if have, err := os.ReadFile(stamp); err == nil && string(have) == want {
-		return program, nil
-	}
-	npm := exec.Command("npm", "ci", "--ignore-scripts") // the one install script fetches an optional accelerator
-	npm.Dir = "node"
-	if out, err := npm.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("npm ci: %w\n%s", err, out)
-	}
-	return program, os.WriteFile(stamp, []byte(want), 0o644)
-})
-
-// findPython returns a python3 that has redis-py: the first of PATH, else that
-// of the system, for which distributions package it.
-var findPython = sync.OnceValues(func() (string, error) {
-	var errs []string
-	for _, program := range []string{"python3", "/usr/bin/python3"} {
-		out, err := exec.Command(program, "-c", "import redis").CombinedOutput()
-		if err == nil {
-			return program, nil
-		}
-		errs = append(errs, fmt.Sprintf("%s: %v: %s", program, err, bytes.TrimSpace(out)))
-	}
-	return "", fmt.Errorf("no python3 can import redis: %s", strings.Join(errs, "; "))
-})

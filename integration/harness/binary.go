@@ -61,18 +61,3 @@ func buildBinary() {
 		build.err = fmt.Errorf("go %v: %w\n%s", args, err, out)
 	}
 }
-
-// lookPath finds the program a test needs, else skips the test, or fails it in CI.
-func lookPath(t testing.TB, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-		return path
-	case os.Getenv("CI") == "true":
-		t.Fatalf("%s is needed in CI: %v", program, err)
-	default:
-		t.Skipf("%s is not installed: %v", program, err)
-	}
-	return ""
-}

@@ -22,7 +22,7 @@ type Redis struct {
 // directives as command-line flags ("--maxclients", "10").
 func StartRedis(t testing.TB, config ...string) *Redis {
 	t.Helper()
-	path := lookPath(t, "redis-server")
+	path := LookPath(t, "redis-server")
 	for {
 		r := &Redis{Port: FreePort(t), Dir: tempDir(t)}
 		r.Addr = "127.0.0.1:" + strconv.Itoa(r.Port)
@@ -53,7 +53,7 @@ func (r *Redis) launch(t testing.TB, path string) error {
 func (r *Redis) Restart(t testing.TB) {
 	t.Helper()
 	os.Remove(r.Socket)
-	if err := r.launch(t, lookPath(t, "redis-server")); err != nil {
+	if err := r.launch(t, LookPath(t, "redis-server")); err != nil {
 		t.Fatal(err)
 	}
 }
