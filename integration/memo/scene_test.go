@@ -18,6 +18,7 @@ type scene struct {
 	promise   stage.Grant
 	waiters   []*stage.Waiter // in line, in this order
 	outcomes  <-chan stage.Outcome
+	heal      func() // ends what was broken, once all are answered; optional
 }
 
 // crowd is how many wait: two on each of three proxies.
@@ -171,6 +172,9 @@ func (c *scene) resolves(w *stage.Waiter, n int) time.Duration {
 // closes checks that the value is there for everyone and that nothing else is left.
 func (c *scene) closes(value string) {
 	c.t.Helper()
+	if c.heal != nil {
+		c.heal()
+	}
 	for proxy, p := range c.Proxies {
 		if p.Running() {
 			stage.WantValue(c.t, c.Client(c.t, proxy).Call("KS.MEMO", c.name, "NOWAIT"), value)
