@@ -479,7 +479,7 @@ func (h *history) renew(o op) error {
 		}
 	case before.owner != c.token:
 		want = renewLost
-	case h.holder == c || h.unrecorded:
+	case h.holder == c && c.session || h.unrecorded:
 	case before.tok == c.token:
 		want = renewSuperseded
 	}

@@ -26,6 +26,8 @@ func (b *backend) guarded() *harness.Conn {
 	if b.guards == nil {
 		b.guards, b.raw = offline(b.t), harness.Dial(b.t, b.opt.Network, b.opt.Addr)
 	}
+	b.guards.ready.up() // what was found out long ago does not count
+	b.guards.agreement.found("first")
 	return b.raw
 }
 
@@ -65,7 +67,7 @@ func (s *guardSession) send(commands ...[]any) ([][]byte, error) {
 // meanwhile is what can happen between the look at the lock and the guarded command.
 var meanwhile = []string{
 	"unlock", "unlock", "expire", "expire", "renew", "renew", "extend", "extend", "again", "again", "lock", "resend",
-	"leave", "end session", "resolve", "reject", "unclaimed", "look",
+	"leave", "end session", "resolve", "reject", "unclaimed", "look", "forget",
 }
 
 // guard is a guarded write, with other steps before each of its first round trips. It must take effect if its

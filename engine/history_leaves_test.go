@@ -48,6 +48,18 @@ func (h *history) leave(o op, n int) error {
 	return h.leaves(first.instance, who, true)
 }
 
+// leaveForGood ends the place of a call that was kept for the next with its token.
+func (h *history) leaveForGood(o op) error {
+	if len(h.kept) == 0 {
+		return nil
+	}
+	c := h.kept[o.pick(1, len(h.kept))]
+	if c.proxy.frozen || c.proxy.instance != c.instance {
+		return nil
+	}
+	return h.leaves(c.instance, []*departing{{played: c, over: true}}, true)
+}
+
 // leaveUnclaimed is what a proxy does that is rung for a call which is over.
 func (h *history) leaveUnclaimed(o op) error {
 	if len(h.over) == 0 {
@@ -77,16 +89,21 @@ func (h *history) leaves(instance string, who []*departing, all bool) error {
 	m := move{by: instance, gone: map[string]bool{}}
 	left := 0
 	for _, d := range who {
-		args = append(args, fmt.Sprintf("%s:%d:%v", d.token, d.seq, d.keep))
-		rest = append(rest, d.token, d.seq, asFlag(d.keep))
+		args = append(args, fmt.Sprintf("%s:%d:%v:%v", d.token, d.seq, d.keep, d.over))
+		rest = append(rest, d.token, d.seq, departure{keep: d.keep, over: d.over}.placeFlag())
+		if d.keep {
+			h.kept = append(h.kept, d.played)
+			h.kept = h.kept[max(0, len(h.kept)-4):]
+		}
 		place, waits := before.places[d.token]
 		p, here := parseSpot(place), before.owner == d.token
 		switch {
 		case waits:
-			if p.id == d.place() && !p.kept {
+			if p.id == d.place() && p.kept == d.over {
 				m.gone[d.token] = d.keep
 				left++
 			}
+		case d.over:
 		case before.tok == d.token && before.st != "f" && before.att == d.place():
 			m.excused = before.lapsed()
 			ends := here && (before.st == "p" || all)

@@ -58,6 +58,7 @@ var mutants = []mutant{
 	{"kept places that are lost when passed by", nil, "if s.now - p.since > KEEP then", "if true then", byHistories},
 	{"places that are kept for ever", nil, "if s.now - p.since > KEEP then", "if false then", byHistories},
 	{"places that are not kept", nil, "if keep then", "if false then", byHistories},
+	{"places that end before they were kept long enough", nil, "over == p.kept and", "", byHistories},
 	{"a place that is not kept for who was handed the lock", nil, "if back then", "if false then", byHistories},
 	{"a deleted line that only the first enters anew", nil, "  elseif not a.listed then", "  elseif not a.place or a.length == 0 then", byScenarios},
 
@@ -95,6 +96,17 @@ var mutants = []mutant{
 	{"a hand-over that is observed with the last fence", observeScript, "s.tok == s.owner and s.st == 'h' and int(s.n) or ''", "int(s.n)", byHistories},
 	{"a stranger's lock that is observed with our fence", observeScript, "s.tok == s.owner and s.st == 'h'", "s.st == 'h'", byHistories},
 	{"observers that keep a fence for ever", observeScript, "call('PEXPIRE', FENCE, int(math.max(kept, DAY)))", "", byHistories},
+
+	// several locks
+	{"a confirmation that ignores whose grants they are", confirmScript, " or s.by.attempt ~= INSTANCE .. ':' .. ARGV[8 + 2 * i]", "", byHistories},
+	{"a confirmation that ignores whose locks they are", confirmScript, "s.owner ~= token or s.tok ~= token", "s.tok ~= token", byHistories},
+	{"a confirmation that looks at the first only", confirmScript, "return { 0, rings }", "if i == 1 then return { 0, rings } end", byHistories},
+	{"a confirmation that begins the first lease only", confirmScript, "call('PEXPIRE', LOCK, int(lease))", "if i == 1 then call('PEXPIRE', LOCK, int(lease)) end", byHistories},
+	{"a confirmation that writes before it has looked at all", confirmScript, "states[i] = s", "states[i] = s call('PEXPIRE', LOCK, int(lease))", byHistories},
+	{"a confirmation that leaves them a connection's", confirmScript, "record(token, s.att, 'h', lease, s.n, ARGV[9])", "record(token, s.att, 'h', lease, s.n, s.own)", byHistories},
+	{"a confirmation that does not tell of shorter leases", confirmScript, "if call('PTTL', LOCK) > lease then", "if false then", byHistories},
+	{"a confirmation that mistakes the names", confirmScript, "NAME = ARGV[9 + 2 * i]", "", byHistories},
+	{"a renewal of what is a lease by now", renewScript, " or not s.session", "", byHistories},
 
 	// guarded commands
 	{"a guard that does not watch the lock", nil, "", "", withoutSending("WATCH")},
@@ -165,11 +177,11 @@ func TestBrokenScriptsAreNoticed(t *testing.T) {
 }
 
 // mostSeeds is how many histories are played in which a broken script may show.
-const mostSeeds = 300
+const mostSeeds = 500
 
 func byHistories(b *backend, broken map[*script]*script) error {
 	for seed := range uint64(mostSeeds) {
-		if _, err := playOps(b, broken, newOps(seed, historySteps)); err != nil {
+		if _, err := playOps(b, broken, seed, newOps(seed, historySteps)); err != nil {
 			return fmt.Errorf("histories, seed %d: %w", seed, err)
 		}
 	}
@@ -180,7 +192,10 @@ func byHistories(b *backend, broken map[*script]*script) error {
 func withoutSending(command string) func(*backend, map[*script]*script) error {
 	return func(b *backend, _ map[*script]*script) error {
 		for seed := range uint64(mostSeeds) {
-			h := newHistory(b, nil)
+			if isJoint(seed) {
+				continue
+			}
+			h := newHistory(b, nil, "x:n")
 			h.st.unsent = command
 			if err := h.play(newOps(seed, historySteps)); err != nil {
 				return fmt.Errorf("histories, seed %d: %w", seed, err)

@@ -112,6 +112,10 @@ func (h *history) freeze(o op) {
 	}
 	h.note("%s freezes: %v, is cut off: %v", p.instance, p.frozen, p.cut)
 	h.counts[fmt.Sprintf("frozen=%v cut=%v", p.frozen, p.cut)]++
+	h.proxyStopped(p)
+}
+
+func (h *history) proxyStopped(p *proxyState) {
 	for _, c := range h.calls {
 		if c.proxy == p {
 			c.steady = false
@@ -129,6 +133,11 @@ func (h *history) restart(p *proxyState) {
 	p.seen = 0
 	h.st.live(p.instance)
 	h.note("%s dies, %s starts", old, p.instance)
+	h.proxyDied(p, old)
+}
+
+// proxyDied forgets the calls of a proxy that had another instance.
+func (h *history) proxyDied(p *proxyState, old string) {
 	gone := func(c *played) bool { return c.instance == old }
 	h.calls = slices.DeleteFunc(h.calls, gone)
 	h.over = slices.DeleteFunc(h.over, func(d *departing) bool { return gone(d.played) })
@@ -142,10 +151,15 @@ func (h *history) thaw(p *proxyState) {
 	if p.cut || p.frozen {
 		h.note("%s thaws", p.instance)
 	}
-	for _, w := range h.observers {
-		w.rung = w.rung || w.proxy == p && p.cut // all look when the inbox is back
-	}
+	h.inboxReturns(p)
 	p.frozen, p.cut = false, false
+}
+
+// inboxReturns: all who wait look, if it was gone.
+func (h *history) inboxReturns(p *proxyState) {
+	for _, w := range h.observers {
+		w.rung = w.rung || w.proxy == p && p.cut
+	}
 }
 
 // disturbed: from now on nobody vouches for the order of arrival.

@@ -24,19 +24,19 @@ const historySteps = 200
 // are told: one holder at a time, rising fences, the order of arrival among those whose proxy was there all
 // the time, a value or a rejection for those it is for, nobody stuck, nothing left over. And in
 // history_rules_test.go, script by script, by what Redis holds before and after. KS.WAIT is in history_waits_test.go, KS.GUARD in
-// history_guard_test.go.
+// history_guard_test.go, and KS.MLOCK, for which there are several names, in history_mlock_test.go.
 type history struct {
+	*record
 	st   *stage
-	log  []string
 	now  view     // what Redis holds
 	told []string // whom the last script told what
 
 	proxies    []*proxyState
-	seq        int
 	came       map[string]int // tick at which a token got into the line
 	tick       int
 	calls      []*played    // told to wait
 	over       []*departing // ended, and Redis does not know yet
+	kept       []*played    // whose place was to be kept for a while
 	observers  []*observing
 	hold       int       // counts owners
 	sessions   []*played // granted for as long as a connection lasts, and what became of it
@@ -54,8 +54,13 @@ type history struct {
 	revoked    map[string]bool  // tokens whose promise was, and which were not granted again
 	burnt      map[string]int64 // instances that did not claim, and have not asked since: when
 	net        *keySmith
+}
 
+// record is what happened, and how often.
+type record struct {
+	log    []string
 	counts map[string]int
+	seq    int // of attempts
 }
 
 // op is a step: what, and the dice for its choices. Steps without candidates do nothing, so that any of them
@@ -106,7 +111,8 @@ func (p *played) place() string {
 // departing is an attempt that is over.
 type departing struct {
 	*played
-	keep bool
+	keep bool // the place, for a while
+	over bool // it was kept long enough
 }
 
 // rejection is the last one, if it still answers anyone.
@@ -130,6 +136,7 @@ var (
 		{"unlock", 10},
 		{"hang up", 8},
 		{"leave", 8},
+		{"leave for good", 3},
 		{"expire", 5},
 		{"resend", 7},
 		{"nowait", 3},
@@ -156,8 +163,11 @@ var (
 	foreignMix = append(mix{
 		{"net ask", 12}, {"net release", 10}, {"net listens", 3}, {"net forgets", 2}, {"ml lock", 6}, {"ml value", 4}, {"wait", 10},
 	}, memoMix...)
-	mixes = []mix{locksMix, memoMix, meddleMix, foreignMix}
+	mixes = []mix{locksMix, memoMix, meddleMix, foreignMix, jointMix}
 )
+
+// isJoint: the history of a seed is one of several names.
+func isJoint(seed uint64) bool { return seed%uint64(len(mixes)) == uint64(len(mixes)-1) }
 
 // newOps is the history of a seed.
 func newOps(seed uint64, steps int) []op {
@@ -183,22 +193,31 @@ func newOps(seed uint64, steps int) []op {
 	return ops
 }
 
-// playOps plays a history on an empty Redis. Its error is what must not be.
-func playOps(b *backend, broken map[*script]*script, ops []op) (*history, error) {
-	h := newHistory(b, broken)
-	return h, h.play(ops)
+// playOps plays steps of the history of a seed on an empty Redis. Its error is what must not be.
+func playOps(b *backend, broken map[*script]*script, seed uint64, ops []op) (*record, error) {
+	if isJoint(seed) {
+		j := newJoint(b, broken)
+		return j.record, j.play(ops)
+	}
+	h := newHistory(b, broken, "x:n")
+	return h.record, h.play(ops)
 }
 
-func newHistory(b *backend, broken map[*script]*script) *history {
+func newHistory(b *backend, broken map[*script]*script, name string) *history {
 	b.do("FLUSHALL")
-	st := newStage(b.t, b)
+	st := newStageOn(b.t, b, name)
 	st.broken = broken
-	h := &history{st: st, revoked: map[string]bool{}, burnt: map[string]int64{}, came: map[string]int{}, counts: map[string]int{}}
-	h.net = &keySmith{st: st}
+	var proxies []*proxyState
 	for _, name := range []string{"A", "B", "C"} {
-		h.proxies = append(h.proxies, &proxyState{instance: name})
+		proxies = append(proxies, &proxyState{instance: name})
 		st.live(name)
 	}
+	return historyOn(st, &record{counts: map[string]int{}}, proxies)
+}
+
+func historyOn(st *stage, r *record, proxies []*proxyState) *history {
+	h := &history{record: r, st: st, proxies: proxies, revoked: map[string]bool{}, burnt: map[string]int64{}, came: map[string]int{}}
+	h.net = &keySmith{st: st}
 	h.now = h.look()
 	return h
 }
@@ -214,7 +233,7 @@ func (h *history) play(ops []op) error {
 }
 
 func (h *history) note(format string, args ...any) {
-	h.log = append(h.log, fmt.Sprintf("%d ", h.st.now)+fmt.Sprintf(format, args...))
+	h.log = append(h.log, fmt.Sprintf("%d %s ", h.st.now, h.st.name)+fmt.Sprintf(format, args...))
 }
 
 func (h *history) step(o op) error {
@@ -264,6 +283,8 @@ func (h *history) act(o op) error {
 		return h.guard(o)
 	case "leave":
 		return h.leave(o, 1+o.pick(1, 3))
+	case "leave for good":
+		return h.leaveForGood(o)
 	case "unclaimed":
 		return h.leaveUnclaimed(o)
 	case "look":
@@ -410,10 +431,10 @@ func TestHistories(t *testing.T) {
 	t.Logf("the first seed is %d", first)
 	for seed := first; played < *histories || time.Now().Before(end); seed++ {
 		began := time.Now()
-		h, err := playOps(b, nil, newOps(seed, historySteps))
+		h, err := playOps(b, nil, seed, newOps(seed, historySteps))
 		if err != nil && time.Since(began) > time.Second {
 			t.Logf("seed %d is played again, Redis's own clock was in it: %v", seed, err)
-			h, err = playOps(b, nil, newOps(seed, historySteps))
+			h, err = playOps(b, nil, seed, newOps(seed, historySteps))
 		}
 		if err != nil {
 			t.Fatal(shrunk(b, seed, h, err))
@@ -427,10 +448,10 @@ func TestHistories(t *testing.T) {
 }
 
 // shrunk leaves out of a history that failed what it fails without, and tells the rest.
-func shrunk(b *backend, seed uint64, h *history, err error) string {
+func shrunk(b *backend, seed uint64, h *record, err error) string {
 	ops, enough := newOps(seed, historySteps), time.Now().Add(20*time.Second)
 	steps := len(ops)
-	if other, again := playOps(b, nil, ops); again == nil {
+	if other, again := playOps(b, nil, seed, ops); again == nil {
 		return fmt.Sprintf("seed %d: %v, but not a second time\n%s", seed, err, strings.Join(h.log, "\n"))
 	} else {
 		h, err = other, again
@@ -438,7 +459,7 @@ func shrunk(b *backend, seed uint64, h *history, err error) string {
 	for size := len(ops) / 2; size > 0; size /= 2 {
 		for at := 0; at+size <= len(ops) && time.Now().Before(enough); {
 			fewer := slices.Concat(ops[:at], ops[at+size:])
-			if other, again := playOps(b, nil, fewer); again != nil {
+			if other, again := playOps(b, nil, seed, fewer); again != nil {
 				ops, h, err = fewer, other, again
 			} else {
 				at += size
