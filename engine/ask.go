@@ -66,6 +66,7 @@ type call struct {
 	seq              uint64
 	since            int64  // of the first answer to wait; -1: none yet
 	asks             int    // so far
+	handed           bool   // the lock was handed over, with no ask of its own
 	quiet            bool   // the caller does not know yet what it has, so its loss is no news
 	notif, locknotif string // channels
 	keep             bool   // the place is kept for a while when the call ends: its token is the caller's
@@ -135,8 +136,7 @@ func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, 
 	e.ringLocal(c.line, rings)
 	switch {
 	case a.verdict == granted:
-		e.sawFence(a.fence)
-		e.holds.granted(c, began)
+		a = e.has(c, a.fence, began)
 	case a.verdict == waits && c.since < 0:
 		c.since = a.since
 	}
@@ -206,7 +206,7 @@ func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) 
 		over = end.C
 	}
 	for first := true; ; first = false {
-		w.drain() // before the ask: a bell that rings from now on is news
+		w.drain() // before the ask: what rings from now on is news
 		a, err := e.ask(ctx, c, first, false)
 		if err != nil {
 			e.leaveAfter(c, first, err)
@@ -214,15 +214,37 @@ func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) 
 		}
 		if first && a.verdict == waits {
 			e.ahead.waits(c.s, w)
+			if w.value == nil {
+				e.waiters.stands(w, c)
+			}
 		}
 		if done, err := e.final(ctx, c, a, first); done {
 			return a, err
 		}
 		w.since.Store(c.since)
+		if a, done, err := e.rest(ctx, c, w, a, over); done {
+			return a, err
+		}
+	}
+}
+
+// rest waits, after an ask that said so, until it is time to ask again, or until the answer is there without.
+func (e *Engine) rest(ctx context.Context, c *call, w *waiter, a answer, over <-chan time.Time) (answer, bool, error) {
+	for {
 		again := time.NewTimer(nextAsk(a))
 		select {
 		case <-w.bell:
 		case <-again.C:
+		case ends := <-w.first:
+			again.Stop()
+			a.first, a.stranger, a.left = true, false, max(time.Until(ends).Milliseconds(), 0)
+			continue
+		case g := <-w.direct:
+			again.Stop()
+			c.handed = true
+			a = e.has(c, g.fence, g.sent)
+			_, err := e.final(ctx, c, a, false)
+			return a, true, err
 		case s := <-w.value:
 			again.Stop()
 			if !s.struck {
@@ -231,21 +253,29 @@ func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) 
 				e.leaver.add(c.line, d)
 			}
 			if s.rejected {
-				return answer{}, &RejectedError{s.value}
+				return answer{}, true, &RejectedError{s.value}
 			}
-			return answer{verdict: valued, value: s.value}, nil
+			return answer{verdict: valued, value: s.value}, true, nil
 		case <-over:
 			again.Stop()
 			e.leave(c)
-			return a, ErrNotGranted
+			return a, true, ErrNotGranted
 		case <-ctx.Done():
 		}
 		again.Stop()
 		if ctx.Err() != nil {
 			e.leave(c)
-			return a, context.Cause(ctx)
+			return a, true, context.Cause(ctx)
 		}
+		return a, false, nil
 	}
+}
+
+// has books that c has the lock; sent is when that was asked for.
+func (e *Engine) has(c *call, fence int64, sent time.Time) answer {
+	e.sawFence(fence)
+	e.holds.granted(c, sent)
+	return answer{verdict: granted, fence: fence}
 }
 
 // final decides whether a ends the call. What need not wait is answered even to one who hung up; a

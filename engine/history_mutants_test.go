@@ -95,7 +95,24 @@ var mutants = []mutant{
 	{"observers that are told for ever", nil, "if s.watching then call('HDEL', FENCE, 'w') end", "", byHistories},
 	{"a hand-over that is observed with the last fence", observeScript, "s.tok == s.owner and s.st == 'h' and int(s.n) or ''", "int(s.n)", byHistories},
 	{"a stranger's lock that is observed with our fence", observeScript, "s.tok == s.owner and s.st == 'h'", "s.st == 'h'", byHistories},
-	{"observers that keep a fence for ever", observeScript, "call('PEXPIRE', FENCE, int(math.max(kept, DAY)))", "", byHistories},
+	{"observers that keep a fence for ever", observeScript, "call('PEXPIRE', FENCE, int(math.max(kept, DAY + SLACK)))", "", byHistories},
+
+	// short ways
+	{"newcomers who pass a line", askLockScript, "owner == false and call('EXISTS', QUEUE, WAITING) == 0", "owner == false", byHistories},
+	{"a short way past suspicion", askLockScript, "f and not f.err and not f[3] and tonumber", "f and not f.err and tonumber", byScenarios},
+	{"a short way past what was not claimed", askLockScript, "last and nobody and f[2] ~= 'p' and", "last and nobody and", byHistories},
+	{"a short way past KS.WAIT callers", nil, "and not f[3] and not f[4] and tonumber(f[1] or '')", "and not f[3] and tonumber(f[1] or '')", byHistories},
+	{"one who waits stands in line twice", askLockScript, " and call('HGET', WAITING, TOKEN) == false", "", byHistories},
+	{"one who stands in line without a place", askLockScript, "        call('HSET', WAITING, TOKEN, place)\n", "", byHistories},
+	{"a lock for who was named, whoever is first", releaseScript, "places = line[1] == next and", "places =", byHistories},
+	{"a lock for who was named by a place that he has not", releaseScript, "places and places[1] == place then", "places and places[1] then", byHistories},
+	{"a direct hand-over that leaves the place", releaseScript, "          call('LREM', QUEUE, 1, next)\n", "", byHistories},
+	{"a direct hand-over for the releaser's lease", releaseScript, "call('SET', LOCK, next, 'PX', ARGV[10])", "call('SET', LOCK, next, 'PX', 2000)", byHistories},
+	{"a direct hand-over that tells no one who is first", releaseScript, "number and { number .. ' ' .. head } or {}", "{}", byHistories},
+	{"a direct hand-over before one who can't be rung", releaseScript, "call('PUBSUB', 'NUMSUB', inbox)[2] ~= 0 and", "", byHistories},
+	{"a connection of another proxy is not told", releaseScript, "string.sub(f[6] or '', 1, 1) == 'l' or", "true or", byHistories},
+	{"direct fences that fall behind what was seen", releaseScript, "short.fence(last, us, ARGV[12])", "short.fence(last, us, 0)", byHistories},
+	{"a short way whose fence nobody clears away", askLockScript, "last == 0 or ", "", byHistories},
 
 	// several locks
 	{"a confirmation that ignores whose grants they are", confirmScript, " or s.by.attempt ~= INSTANCE .. ':' .. ARGV[8 + 2 * i]", "", byHistories},
@@ -138,7 +155,7 @@ var mutants = []mutant{
 	{"a value that does not end", resolveScript, "call('SET', KEYS[5], value, 'PX', ttl)", "call('SET', KEYS[5], value)", byHistories},
 	{"a rejection that is kept too long", rejectScript, "ttl == '' and ARGV[10] or ttl)", "60000)", byHistories},
 	{"a line that nobody clears away", nil, "call('PEXPIRE', QUEUE, QUEUETTL)", "", byHistories},
-	{"a fence that nobody clears away", nil, "  call('PEXPIRE', FENCE, int(lease + DAY))\nend", "end", byHistories},
+	{"a fence that nobody clears away", nil, "  call('PEXPIRE', FENCE, fence_ttl(lease))\nend", "end", byHistories},
 	{"who finds the value keeps his place", nil, "\n  served(s)\n", "\n", byHistories},
 	{"notif peers are not told", resolveScript, "{ ARGV[10], value }", "nil", byScenarios},
 }

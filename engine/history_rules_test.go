@@ -132,6 +132,7 @@ type move struct {
 	dismissed string          // attempt of a connection whose hold its token ends elsewhere
 	struck    bool            // all memo callers leave
 	excused   bool            // who did not claim is not put back
+	direct    *played         // has the lock with all of his lease, if anyone is handed it
 	onlyReads bool            // nothing changes, but what renewals change
 }
 
@@ -211,7 +212,7 @@ func (h *history) judge(before view, m move, idle bool) error {
 		return fmt.Errorf("the lock is %q's instead of %q's; there was %v", after.owner, owner, before)
 	}
 	if handed {
-		if err := h.judgeHandOver(before, owner); err != nil {
+		if err := h.judgeHandOver(before, m, owner); err != nil {
 			return err
 		}
 	}
@@ -228,11 +229,21 @@ func (h *history) judge(before view, m move, idle bool) error {
 }
 
 // judgeHandOver: it is provisional, and not to an instance that has not claimed the last one.
-func (h *history) judgeHandOver(before view, owner string) error {
+func (h *history) judgeHandOver(before view, m move, owner string) error {
 	after, p := h.now, parseSpot(before.places[owner])
 	st, longest := "p", claimWindow.Milliseconds()
 	if p.instance == "" {
 		st, longest = "f", 30_000
+	}
+	if m.direct != nil {
+		st, longest = "h", 30_000
+		own := "l addr name"
+		if m.direct.session {
+			own = "s addr name"
+		}
+		if owner != m.direct.token || before.places[owner] != m.direct.place() || after.own != own || !about(after.left, 30_000) {
+			return fmt.Errorf("%s was handed the lock directly for %d ms, %q, though %v was named", owner, after.left, after.own, m.direct)
+		}
 	}
 	h.counts["handed "+st]++
 	h.came[owner] = 0 // whether he claims or goes back to the front, he is first
@@ -273,7 +284,9 @@ func (h *history) judgeBells(before view, m move, owner string, handed bool) err
 	}
 	_, left := m.gone[before.first()]
 	if others := m.without(owner); handed || m.takes && before.owner == "" {
-		ring(owner)
+		if m.direct == nil {
+			ring(owner)
+		}
 		ring(h.next(before, others))
 	} else if left && owner != "" {
 		ring(h.next(before, others))

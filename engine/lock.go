@@ -83,7 +83,9 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 		}
 	}
 	undo := e.ending(s, at, token)
-	reply, err := releaseScript.run(ctx, s, k.ofLine(), append(e.common(at, k), token))
+	next := e.waiters.head(at)
+	sent := time.Now()
+	reply, err := releaseScript.run(ctx, s, k.ofLine(), append(e.common(at, k), e.releaseArgs(token, next)...))
 	if err != nil {
 		undo()
 		e.ringIfLost(at, err)
@@ -92,10 +94,39 @@ func (e *Engine) Unlock(ctx context.Context, s Session, name, token string) (boo
 	f := fieldsOf(reply)
 	released := f.number() == 1
 	e.ringLocal(at, f.rings())
+	if released && len(f.rest) > 0 {
+		e.handed(at, next, f, sent)
+	}
 	if !released {
 		undo()
 	}
 	return released, f.err
+}
+
+// releaseArgs are release's own arguments; next may be nil.
+func (e *Engine) releaseArgs(token string, next *waiter) []any {
+	if next == nil {
+		return []any{token, "", 0, 0, "", 0}
+	}
+	c := next.call
+	return []any{token, c.req.Token, int64(c.seq), c.req.Lease, c.own, e.fence.Load()}
+}
+
+// handed tells the waiter that a release has handed the lock to, and who is first behind it.
+func (e *Engine) handed(at line, to *waiter, f *fields, sent time.Time) {
+	g := grant{f.number(), sent}
+	first := f.rings()
+	if f.err != nil || to == nil {
+		e.waiters.ringLine(at) // not a reply of ours
+		return
+	}
+	ends := sent.Add(millis(to.call.req.Lease))
+	e.waiters.handed(to, g)
+	for _, r := range first {
+		if !e.waiters.isFirst(uint64(r.seq), ends) {
+			e.rung(bell{line: at, seq: uint64(r.seq), token: r.token})
+		}
+	}
 }
 
 // Extend lets the lease of token end in that many ms; false if it does not hold the lock or promise. What

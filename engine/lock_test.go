@@ -461,9 +461,9 @@ func (s *breakingSession) Do(ctx context.Context, args ...any) (any, error) {
 
 func TestAGrantThatCrossesTheEndIsHandedOn(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *backend) {
-		e := b.engine()
+		e, other := b.engine(), b.engine()
 		s := b.session(0)
-		held := mustLock(t, e, s, Request{Name: name})
+		held := mustLock(t, other, s, Request{Name: name})
 		ctx, cancel := context.WithCancel(t.Context())
 		crossing := &hookedSession{Session: b.session(0), before: func(n int) {
 			if n == 2 { // the ask that claims is under way when the client hangs up
@@ -474,7 +474,7 @@ func TestAGrantThatCrossesTheEndIsHandedOn(t *testing.T) {
 		b.inLine(queue, 1)
 		next := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
 		b.inLine(queue, 2)
-		mustUnlock(t, e, s, name, held.Token)
+		mustUnlock(t, other, s, name, held.Token)
 		if got := wait(t, crossed); !errors.Is(got.err, context.Canceled) {
 			t.Fatalf("got %+v", got)
 		}
@@ -482,6 +482,44 @@ func TestAGrantThatCrossesTheEndIsHandedOn(t *testing.T) {
 			t.Fatalf("next: %v", got.err)
 		}
 	})
+}
+
+// The unlock of the waiter's own proxy hands him the lock, and he is gone before he is told.
+func TestALockHandedToOneWhoHangsUpIsHandedOn(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e := b.engine()
+		s := b.session(0)
+		held := mustLock(t, e, s, Request{Name: name})
+		ctx, cancel := context.WithCancel(t.Context())
+		crossed := lockAsync(ctx, e, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		next := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 2)
+		unlocking := &afterReply{s, func(args []any) {
+			if b.c.Get(t.Context(), "likes/lock:kristoff").Val() != held.Token {
+				cancel()
+			}
+		}}
+		mustUnlock(t, e, unlocking, name, held.Token)
+		if got := wait(t, crossed); !errors.Is(got.err, context.Canceled) {
+			t.Fatalf("got %+v", got)
+		}
+		if got := wait(t, next); got.err != nil {
+			t.Fatalf("next: %v", got.err)
+		}
+	})
+}
+
+// afterReply calls a function after each reply, before anyone has seen it.
+type afterReply struct {
+	Session
+	then func(args []any)
+}
+
+func (s *afterReply) Do(ctx context.Context, args ...any) (any, error) {
+	reply, err := s.Session.Do(ctx, args...)
+	s.then(args)
+	return reply, err
 }
 
 // hookedSession calls before its nth command that Redis does not answer with NOSCRIPT.

@@ -15,6 +15,12 @@ import (
 var (
 	//go:embed lua/line.lua
 	lineLua string
+	//go:embed lua/short.lua
+	shortLua string
+	//go:embed lua/short_ask.lua
+	shortAskLua string
+	//go:embed lua/short_release.lua
+	shortReleaseLua string
 	//go:embed lua/ask.lua
 	askLua string
 	//go:embed lua/ask_lock.lua
@@ -50,9 +56,9 @@ var (
 )
 
 var (
-	askLockScript = newScript("ask lock", lineLua, askLua, askLockLua)
+	askLockScript = newScript("ask lock", shortLua, shortAskLua, lineLua, askLua, askLockLua)
 	askMemoScript = newScript("ask memo", lineLua, askLua, askMemoLua)
-	releaseScript = newScript("release", lineLua, releaseLua)
+	releaseScript = newScript("release", shortLua, shortReleaseLua, lineLua, releaseLua)
 	leaveScript   = newScript("leave", lineLua, leaveLua)
 	resolveScript = newScript("resolve", lineLua, answerLua, resolveLua)
 	rejectScript  = newScript("reject", lineLua, answerLua, rejectLua)

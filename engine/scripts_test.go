@@ -68,6 +68,94 @@ var scenarios = []struct {
 		{"ask b A:2 again px=500", "granted, own A:3"},
 	}, "b [c=l:A:3] {b l:A:2 h}"},
 
+	{"a waiter of the releasing proxy has the lock at once, if he is named; who is first then is told", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"ask c A:3", "wait"},
+		{"release A a b:2 px=500", "1, directly, own A:3, owner b"},
+		{"ask b A:2 again px=500", "granted"},
+	}, "b [c=l:A:3] {b l:A:2 h}"},
+
+	{"who is named and alone in line has the lock at once", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"release A a b:2", "1, directly, owner b"},
+		{"release A b", "1"},
+	}, " [] {}"},
+
+	{"who is first behind the named one is rung on another proxy", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"ask c B:1", "wait"},
+		{"release A a b:2", "1, directly, owner b, ring B:1"},
+	}, "b [c=l:B:1] {b l:A:2 h}"},
+
+	{"if who is first behind the named one can't be rung, the line goes the general way", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"ask c B:1", "wait"},
+		{"ask d A:3", "wait"},
+		{"release A a b:2", "1, own A:2, own A:3, owner b"},
+	}, "b [c=l:B:1|1000000 d=l:A:3] {b l:A:2 p}"},
+
+	{"who is named but not first has to wait", []act{
+		{"live B", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c A:2", "wait"},
+		{"release A a c:2", "1, own A:2, watch, owner b, ring B:1"},
+	}, "b [c=l:A:2] {b l:B:1 p}"},
+
+	{"who is named by an older place is not taken for the later one", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"ask b A:3", "wait first, own A:2"},
+		{"release A a b:2", "1, own A:3, owner b"},
+	}, "b [] {b l:A:3 p}"},
+
+	{"KS.MEMO callers are not named, whoever says so", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"ask b A:2 memo", "wait first"},
+		{"release A a b:2", "1, own A:2, owner b"},
+	}, "b [] {b m:A:2 p}"},
+
+	{"a lock that another proxy's connection holds is given up with a bell for it", []act{
+		{"live B", ""},
+		{"ask a B:1 session", "granted, owner a"},
+		{"ask b A:2", "wait first"},
+		{"release A a b:2", "1, own A:2, owner b, ended B:1"},
+	}, "b [] {b l:A:2 p}"},
+
+	{"those who wait for the end of a hold are rung when it goes on directly", []act{
+		{"ask a A:1", "granted, owner a"},
+		{"observe A", "held a 1000000000"},
+		{"ask b A:2", "wait first"},
+		{"release A a b:2", "1, own A:2, own ended, owner b"},
+	}, "b [] {b l:A:2 p}"},
+
+	{"a suspect that named its own waiter is absolved", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
+		{"expire lock", ""},
+		{"ask c C:1 again", "granted, owner c"},
+		{"release B c b:1", "1"},
+	}, " [b=l:B:1|!1000000] {}"},
+
+	{"a suspect that enters a line is absolved", []act{
+		{"live B C", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"ask b B:1", "wait first"},
+		{"ask c C:1", "wait"},
+		{"release A a", "1, watch, owner b, ring B:1, ring C:1"},
+		{"expire lock", ""},
+		{"ask c C:1 again", "granted, owner c"},
+		{"ask d B:2", "wait"},
+	}, "c [b=l:B:1|!1000000 d=l:B:2] {c l:C:1 h}"},
+
 	{"an unlock that nobody waits for frees the lock", []act{
 		{"ask a A:1", "granted, owner a"},
 		{"release A a", "1"},

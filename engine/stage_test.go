@@ -172,6 +172,25 @@ func (st *stage) ask(args []string) (any, error) {
 	return st.run(s, keys, instance, args[0], seq, first, lease, nowait, seen, own, since)
 }
 
+// release: release <instance> <token> [next:seq [px=ms] [session] [seen=fence]]
+func (st *stage) release(args []string) (any, error) {
+	next, seq, lease, seen, own := "", "0", "30000", "0", "l addr name"
+	for i, opt := range args[2:] {
+		name, value, _ := strings.Cut(opt, "=")
+		switch {
+		case i == 0:
+			next, seq, _ = strings.Cut(opt, ":")
+		case name == "px":
+			lease = value
+		case name == "session":
+			own = "s addr name"
+		case name == "seen":
+			seen = value
+		}
+	}
+	return st.run(releaseScript, st.keys.ofLine(), args[0], args[1], next, seq, lease, own, seen)
+}
+
 // leave: leave <instance> all|unclaimed|keep|over <token>:<seq> ...
 func (st *stage) leave(args []string) (any, error) {
 	rest := []any{asFlag(args[1] != "unclaimed")}
@@ -218,7 +237,7 @@ func (st *stage) play(step string) string {
 		instance, _, _ = strings.Cut(f[2], ":")
 		reply, err = st.ask(f[1:])
 	case "release":
-		reply, err = st.run(releaseScript, st.keys.ofLine(), f[1], f[2])
+		reply, err = st.release(f[1:])
 	case "leave":
 		reply, err = st.leave(f[1:])
 	case "resolve":
@@ -305,6 +324,9 @@ func describe(reply any, err error, instance string) []string {
 		if len(list) == 3 && list[2] != "0" && fmt.Sprintf("%T", list[2]) == "string" {
 			out = append(out, fmt.Sprintf("own lost %s:%s", instance, list[2]))
 		}
+		if directly(list) {
+			out = append(out, "directly")
+		}
 	}
 	for _, part := range list {
 		if rings, ok := part.([]any); ok {
@@ -321,6 +343,15 @@ func describe(reply any, err error, instance string) []string {
 		}
 	}
 	return out
+}
+
+// directly: the reply is that of a release which gave the lock to the named waiter for all of his lease.
+func directly(list []any) bool {
+	if len(list) != 4 {
+		return false
+	}
+	_, told := list[3].([]any)
+	return told
 }
 
 // state is what Redis holds: owner, line with places, record, suspects.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"container/list"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,19 @@ type waiter struct {
 	bell  chan struct{} // capacity one: rung means "ask again"; ringing never blocks
 	value chan served   // capacity one; of memo callers only
 	since atomic.Int64  // the least fence of the promise it waits for; -1: not known yet
+
+	direct chan grant     // capacity one: the lock was handed over with all of its lease
+	first  chan time.Time // capacity one: first in line now, behind a lease that ends then
+
+	// Of KS.LOCK callers that were told to wait; owned by waiters, under its mutex.
+	call  *call
+	stand *list.Element // in waiters.lines
+}
+
+// grant is a lock that an unlock of this proxy handed to one of its waiters. sent is when that was asked.
+type grant struct {
+	fence int64
+	sent  time.Time
 }
 
 // served is a memo value that was fetched for a waiter, or the message of a rejection. struck says that
@@ -39,10 +53,23 @@ func (w *waiter) ring() {
 	}
 }
 
+// drain forgets what w was told so far, but for what it has.
 func (w *waiter) drain() {
 	select {
 	case <-w.bell:
 	default:
+	}
+	select {
+	case <-w.first:
+	default:
+	}
+}
+
+func (w *waiter) isFirst(ends time.Time) {
+	select {
+	case w.first <- ends:
+	default:
+		w.ring()
 	}
 }
 
@@ -62,6 +89,7 @@ type waiters struct {
 	all  map[uint64]*waiter
 	memo map[string]map[uint64]*waiter // of all databases: notif channels know none
 
+	lines     map[line]*list.List           // KS.LOCK callers that were told to wait, in that order
 	observers map[line]map[uint64]*waiter   // KS.WAIT callers; they stand in no line
 	named     map[string]map[uint64]*waiter // all who stand in line, by name; nil unless KeySmith is listened to
 }
@@ -69,7 +97,7 @@ type waiters struct {
 func newWaiters(limit int) *waiters {
 	return &waiters{
 		max: limit, all: map[uint64]*waiter{}, memo: map[string]map[uint64]*waiter{},
-		observers: map[line]map[uint64]*waiter{},
+		lines: map[line]*list.List{}, observers: map[line]map[uint64]*waiter{},
 	}
 }
 
@@ -89,7 +117,10 @@ func (ws *waiters) add(l line, token string, memo bool) *waiter {
 		return nil
 	}
 	ws.seq++
-	w := &waiter{line: l, seq: ws.seq, token: token, bell: make(chan struct{}, 1)}
+	w := &waiter{
+		line: l, seq: ws.seq, token: token, bell: make(chan struct{}, 1),
+		direct: make(chan grant, 1), first: make(chan time.Time, 1),
+	}
 	w.since.Store(-1)
 	ws.all[w.seq] = w
 	if ws.named != nil {
@@ -125,6 +156,67 @@ func (ws *waiters) remove(w *waiter) {
 	delete(ws.all, w.seq)
 	part(ws.named, w)
 	part(ws.memo, w)
+	ws.unline(w)
+}
+
+// stands notes that w, which is c's, was told to wait for its lock, after all who were told before.
+func (ws *waiters) stands(w *waiter, c *call) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	l := ws.lines[w.line]
+	if l == nil {
+		l = list.New()
+		ws.lines[w.line] = l
+	}
+	w.call, w.stand = c, l.PushBack(w)
+}
+
+func (ws *waiters) unline(w *waiter) {
+	if w.stand == nil {
+		return
+	}
+	l := ws.lines[w.line]
+	l.Remove(w.stand)
+	w.stand = nil
+	if l.Len() == 0 {
+		delete(ws.lines, w.line)
+	}
+}
+
+// head is who of this proxy probably stands first in line; nil if nobody does. Only Redis knows: others
+// may stand before, and what is told here comes in another order when calls cross.
+func (ws *waiters) head(l line) *waiter {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if list := ws.lines[l]; list != nil {
+		return list.Front().Value.(*waiter)
+	}
+	return nil
+}
+
+// handed tells w that it has the lock.
+func (ws *waiters) handed(w *waiter, g grant) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.unline(w)
+	select {
+	case w.direct <- g:
+	default:
+		w.ring()
+	}
+}
+
+// isFirst tells a waiter that it has become first in line behind a lease that ends then; false if it is not
+// there.
+func (ws *waiters) isFirst(seq uint64, ends time.Time) bool {
+	ws.mu.Lock()
+	w := ws.all[seq]
+	ws.mu.Unlock()
+	if w == nil {
+		return false
+	}
+	w.isFirst(ends)
+	return true
 }
 
 // ringToken rings who waits for a name with that token, in whatever database; ringNamed all who wait for it.

@@ -29,6 +29,7 @@ local GRACE = 30000 -- ms a waiter that can't be rung keeps its place
 local KEEP = 2000 -- ms the place of an ended call with a token of the caller's is kept
 local QUEUETTL = 60000 -- ms a line outlives the last ask
 local DAY = 86400000 -- ms a fence outlives the lease
+local SLACK = 7200000 -- ms more, so that not every grant has to set it anew
 local CHUNK, CHUNKS = 4, 64 -- waiters read at first, and at most, at once: mostly the first two will do
 local REBUILD = 16 -- leaving waiters from which on copying the line beats one LREM each
 local MAXFENCE = 9007199254740992 -- doubles count by ones below it
@@ -55,6 +56,9 @@ local function call(...)
 end
 
 local function int(n) return string.format('%.0f', n) end
+
+-- fence_ttl is how long, in ms, a fence lives that is used for a lease now; short.lua counts on it.
+local function fence_ttl(lease) return int(lease + DAY + SLACK) end
 
 local function parse(place)
   local id, mark = string.match(place, '^([^|]*)|?(.*)$')
@@ -91,6 +95,7 @@ local function read()
   s.absolved = s.suspects[INSTANCE] ~= nil -- who asks is alive
   s.suspects[INSTANCE] = nil
   if s.lapsed and s.by.instance ~= INSTANCE then s.suspects[s.by.instance] = s.now end
+  s.kept = (s.lapsed or f[5]) and call('PTTL', FENCE) or 0
   return s
 end
 
@@ -169,7 +174,7 @@ local function ring(p, token)
   end
 end
 
--- ended rings the KS.WAIT callers: the hold they wait for ends, or does so sooner than they were told.
+-- ended rings the KS.WAIT callers: the hold they wait for ends.
 local function ended(s)
   for instance in string.gmatch(s.watching or '', '%w+') do
     if instance == INSTANCE then
@@ -277,7 +282,7 @@ local function restore(s)
   end
   if #list > 0 then
     call('HSET', FENCE, 'x', table.concat(list, ' '))
-    call('PEXPIRE', FENCE, int(DAY + LOCKTTL))
+    call('PEXPIRE', FENCE, int(math.max(s.kept, LOCKTTL + DAY + SLACK)))
   else
     call('HDEL', FENCE, 'x')
   end
@@ -297,7 +302,7 @@ local function record(token, place, st, lease, fence, own)
   else
     call('HSET', FENCE, 'tok', token, 'att', place, 'st', st)
   end
-  call('PEXPIRE', FENCE, int(lease + DAY))
+  call('PEXPIRE', FENCE, fence_ttl(lease))
 end
 
 local function forget_record() call('HDEL', FENCE, 'tok', 'att', 'st', 'own') end

@@ -10,7 +10,7 @@ return run(function()
   if not string.find(s.watching or '', INSTANCE, 1, true) then
     guard(s, true)
     call('HSET', FENCE, 'w', (s.watching or '') .. ' ' .. INSTANCE)
-    call('PEXPIRE', FENCE, int(math.max(kept, DAY)))
+    call('PEXPIRE', FENCE, int(math.max(kept, DAY + SLACK)))
   end
   return { 'held', s.owner, s.tok == s.owner and s.st == 'h' and int(s.n) or '', left }
 end)

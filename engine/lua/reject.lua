@@ -24,7 +24,7 @@ return run(function()
   local kind = ttl == '' and 'o' or 'm'
   call('SET', KEYS[6], kind .. ' ' .. fence .. ' ' .. message, 'PX', ttl == '' and ARGV[10] or ttl)
   call('HSET', FENCE, 'n', fence)
-  if not owner then call('PEXPIRE', FENCE, int(DAY)) end
+  if not owner then call('PEXPIRE', FENCE, fence_ttl(0)) end
   pass_on(s, owner)
   dismissed(s)
   return { 1, rings, mine, fence }

@@ -1,7 +1,10 @@
 -- release.lua: KS.UNLOCK gives the lock back.
 --
--- ARGV  7 token
--- Returns {1, rings}, or {0, rings} when the token does not have the lock.
+-- ARGV  7 token   8 to 11 who is first in line as far as the asking proxy knows, if that is one of its own:
+--       token (empty: nobody), seq, lease in ms, who asks (line.lua, own)   12 highest fence this proxy has seen
+-- Returns {1, rings}, or {0, rings} when the token does not have the lock, or {1, rings, fence, first}:
+-- the lock went to the named one with all of his lease; first are the rings of who is first behind him, if of this
+-- proxy, to be told that he need not ask.
 -- Atomic: the lock goes to the next in line without a moment in which it is free.
 
 return run(function()

@@ -17,6 +17,6 @@ return run(function()
   end
   if s.tok == token and (s.by.attempt ~= attempt or not s.session) then return 2 end
   if call('PTTL', LOCK) < lease then call('PEXPIRE', LOCK, int(lease)) end
-  call('PEXPIRE', FENCE, int(lease + DAY))
+  call('PEXPIRE', FENCE, fence_ttl(lease))
   return 1
 end)
