@@ -1,16 +1,11 @@
 package recipes
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
 )
 
 // rotations are the languages, each of them at each place once.
@@ -19,7 +14,7 @@ var rotations = [][]string{{"go", "node", "python"}, {"node", "python", "go"}, {
 func TestTheNextLeadsWhenTheLeaderIsDeposedOrDiesOrLosesItsProxy(t *testing.T) {
 	for _, languages := range rotations {
 		t.Run(strings.Join(languages, " "), func(t *testing.T) {
-			s := startStage(t, "--ks-lock-ttl", "1000")
+			s := startScene(t, "--ks-lock-ttl", "1000")
 			candidates := make([]*program, len(languages))
 			var fence int64
 			leads := func(i int) {
@@ -36,43 +31,43 @@ func TestTheNextLeadsWhenTheLeaderIsDeposedOrDiesOrLosesItsProxy(t *testing.T) {
 				if i == 0 {
 					leads(0)
 				}
-				s.waiters(t, "shop:leader", int64(i))
+				s.AwaitLine(t, "shop:leader", i)
 			}
-			watcher := s.shell(t, "Leader election")
+			watcher := s.shell(t, []string{"Leader election"})
 			if status := watcher.hear(t, ""); status != "held" {
 				t.Errorf("the status begins with %q", status)
 			}
-			s.Del(t.Context(), "shop/lock:leader") // as if Redis had lost it
+			s.Must(t, "DEL", "shop/lock:leader") // as if Redis had lost it
 			candidates[0].hear(t, "deposed")
 			leads(1)
 			candidates[1].kill()
 			leads(2)
 			said := watcher.end(t) // whichever of the two it has seen
 			equal(t, "what KS.WAIT says", said[len(said)-1], "1")
-			equal(t, "who stands in line", s.LLen(t.Context(), "shop/lockwaiting:leader").Val(), 0)
+			equal(t, "who stands in line", len(s.Line(t, "shop:leader")), 0)
 
-			s.proxies[0].Kill(t)
+			s.Proxies[0].Kill(t)
 			candidates[2].exit(t)
 		})
 	}
 }
 
 func TestManyWorkersDoEachJobOnce(t *testing.T) {
-	s := startStage(t)
+	s := startScene(t)
 	jobs := []string{"1", "2", "3", "4", "5", "6", "7", "8", "9"}
 	var workers []*program
 	for i, language := range everywhere { // each begins elsewhere, and comes to what others have done
 		workers = append(workers, s.start(t, language, "claim", i%2, slices.Concat([]string{language}, jobs[3*i:], jobs[:3*i])...))
 	}
 	together(t, workers)
-	equal(t, "jobs done", s.HLen(t.Context(), "jobs:done").Val(), 9)
-	equal(t, "jobs begun", s.LLen(t.Context(), "jobs:begun").Val(), 9)
+	equal(t, "jobs done", s.Must(t, "HLEN", "jobs:done"), any(int64(9)))
+	equal(t, "jobs begun", s.Must(t, "LLEN", "jobs:begun"), any(int64(9)))
 }
 
 func TestAWorkerThatHasLostItsJobCannotMarkIt(t *testing.T) {
 	for i, language := range everywhere {
 		t.Run(language, func(t *testing.T) {
-			s := startStage(t)
+			s := startScene(t)
 			begin := func(language, who string) *program {
 				p := s.start(t, language, "claim", 0, who, "slow")
 				p.hear(t, "ready")
@@ -81,27 +76,27 @@ func TestAWorkerThatHasLostItsJobCannotMarkIt(t *testing.T) {
 				return p
 			}
 			stale := begin(language, "stale")
-			s.Del(t.Context(), "job/lock:slow") // its lease has run out
+			s.Must(t, "DEL", "job/lock:slow") // its lease has run out
 			fresh := begin(everywhere[(i+1)%3], "fresh")
 			stale.tell("on")
 			equal(t, "the stale worker's mark", stale.hear(t, "lost"), "slow")
 			fresh.tell("on")
 			fresh.end(t)
 			stale.end(t)
-			equal(t, "the job is done by", s.HGet(t.Context(), "jobs:done", "slow").Val(), "fresh")
+			equal(t, "the job is done by", s.Must(t, "HGET", "jobs:done", "slow"), any("fresh"))
 		})
 	}
 }
 
 func TestTransfersKeepTheSumAndNeverBlockEachOther(t *testing.T) {
-	s := startStage(t)
+	s := startScene(t)
 	accounts := []string{"account:alice", "account:bob", "account:carol"}
 	for _, a := range accounts {
-		s.Set(t.Context(), a, 100, 0)
+		s.Must(t, "SET", a, "100")
 	}
 	sum := func() (sum int) {
-		for _, v := range s.MGet(t.Context(), accounts...).Val() {
-			n, err := strconv.Atoi(v.(string))
+		for _, v := range s.Words(t, append([]string{"MGET"}, accounts...)...) {
+			n, err := strconv.Atoi(v)
 			noError(t, err)
 			sum += n
 		}
@@ -133,7 +128,7 @@ func TestTransfersKeepTheSumAndNeverBlockEachOther(t *testing.T) {
 }
 
 func TestALimitHoldsForAllCallersTogether(t *testing.T) {
-	s := startStage(t)
+	s := startScene(t)
 	var callers []*program
 	for i, language := range everywhere {
 		callers = append(callers, s.start(t, language, "limit", i%2, "limit:mail", "3", "300", "6"))
@@ -159,60 +154,28 @@ func TestALimitHoldsForAllCallersTogether(t *testing.T) {
 func TestAnUpdateBeginsAnewWhenItsLockIsLost(t *testing.T) {
 	for _, language := range everywhere {
 		t.Run(language, func(t *testing.T) {
-			s := startStage(t)
-			s.Set(t.Context(), "profile:7", "a", 0)
+			s := startScene(t)
+			s.Must(t, "SET", "profile:7", "a")
 			p := s.start(t, language, "update", 0, "profile:7", "c")
 			equal(t, "it has read", p.hear(t, "read"), "a")
-			s.Del(t.Context(), "profile/lock:7")     // its lease has run out,
-			s.Set(t.Context(), "profile:7", "ab", 0) // and somebody else has written
+			s.Must(t, "DEL", "profile/lock:7")  // its lease has run out,
+			s.Must(t, "SET", "profile:7", "ab") // and somebody else has written
 			p.tell("on")
 			equal(t, "it has read", p.hear(t, "read"), "ab")
 			p.tell("on")
 			p.end(t)
-			equal(t, "the value", s.Get(t.Context(), "profile:7").Val(), "abc")
+			equal(t, "the value", s.get(t, "profile:7"), "abc")
 		})
 	}
 }
 
-// shell runs the block of a recipe in sh, with the proxy's port, its program's directory and
-// stub programs in PATH.
-func (s *stage) shell(t *testing.T, heading string, stubs ...string) *program {
-	t.Helper()
-	return startProgram(t, s.script(t, heading, stubs...))
-}
-
-func (s *stage) script(t *testing.T, heading string, stubs ...string) *exec.Cmd {
-	t.Helper()
-	harness.LookPath(t, "redis-cli")
-	dir := t.TempDir()
-	noError(t, os.Symlink(harness.Binary(t), filepath.Join(dir, "keysmith-proxy")))
-	for i := 0; i < len(stubs); i += 2 {
-		noError(t, os.WriteFile(filepath.Join(dir, stubs[i]), []byte("#!/bin/sh\n"+stubs[i+1]), 0o755))
-	}
-	var text string
-	for _, b := range blocks(t, "Recipes") {
-		if b.language == "sh" && b.heading == heading {
-			text += b.text
-		}
-	}
-	if text == "" {
-		t.Fatalf("the recipe %q has nothing for the shell", heading)
-	}
-	text = strings.ReplaceAll(text, "6380", strconv.Itoa(s.proxies[0].Port))
-	file := filepath.Join(dir, "recipe.sh")
-	noError(t, os.WriteFile(file, []byte(text), 0o755))
-	cmd := exec.Command("sh", "-e", file)
-	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
-	return cmd
-}
-
 // Three machines have the same line in their crontab.
 func TestOneMachineRunsTheCronJob(t *testing.T) {
-	s := startStage(t)
+	s := startScene(t)
 	machines := make([]*program, 3)
 	for i := range machines {
 		// What comes between the job and the end is as long as the test likes.
-		machines[i] = s.shell(t, "A cron job that runs once", "nightly", "echo in $KS_LOCK_FENCE", "sleep", "exec cat")
+		machines[i] = s.shell(t, []string{"A cron job that runs once"}, "nightly", "echo in $KS_LOCK_FENCE", "sleep", "exec cat")
 		if i == 0 {
 			machines[0].hear(t, "in")
 			continue
@@ -222,7 +185,7 @@ func TestOneMachineRunsTheCronJob(t *testing.T) {
 	}
 	machines[0].input.Close()
 	machines[0].end(t)
-	again := s.shell(t, "A cron job that runs once", "nightly", "echo in $KS_LOCK_FENCE; exit 3", "sleep", "exit")
+	again := s.shell(t, []string{"A cron job that runs once"}, "nightly", "echo in $KS_LOCK_FENCE; exit 3", "sleep", "exit")
 	again.hear(t, "in")
 	_, err := again.exit(t)
 	if err == nil || again.cmd.ProcessState.ExitCode() != 3 {

@@ -16,9 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
 func TestMain(m *testing.M) {
@@ -29,29 +28,26 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A stage is a Redis with two proxies, and a connection past them.
-type stage struct {
-	*redis.Client
-	server  *harness.Redis
-	proxies [2]*harness.Proxy
+// A scene is a stage on which programs play.
+type scene struct{ *stage.Stage }
+
+func startScene(t *testing.T, args ...string) *scene {
+	t.Helper()
+	return &scene{stage.Setup{Args: args}.Start(t)}
 }
 
-func startStage(t *testing.T, args ...string) *stage {
+// get is the value of a key, empty if there is none.
+func (s *scene) get(t *testing.T, key string) string {
 	t.Helper()
-	s := &stage{server: harness.StartRedis(t)}
-	for i := range s.proxies {
-		s.proxies[i] = harness.StartProxy(t, s.server, args...)
-	}
-	s.Client = redis.NewClient(&redis.Options{Addr: s.server.Addr})
-	t.Cleanup(func() { s.Close() })
-	return s
+	value, _ := s.Must(t, "GET", key).(string)
+	return value
 }
 
 // everywhere are the languages of the recipes.
 var everywhere = []string{"go", "node", "python"}
 
 // start runs the program of a recipe with one of the proxies.
-func (s *stage) start(t *testing.T, language, recipe string, proxy int, args ...string) *program {
+func (s *scene) start(t *testing.T, language, recipe string, proxy int, args ...string) *program {
 	t.Helper()
 	var cmd *exec.Cmd
 	switch language {
@@ -64,7 +60,7 @@ func (s *stage) start(t *testing.T, language, recipe string, proxy int, args ...
 		cmd = exec.Command(harness.Python(t), append([]string{filepath.Join("python", recipe+".py")}, args...)...)
 		cmd.Env = []string{"PYTHONDONTWRITEBYTECODE=1"}
 	}
-	cmd.Env = append(append(os.Environ(), cmd.Env...), "PORT="+strconv.Itoa(s.proxies[proxy].Port))
+	cmd.Env = append(append(os.Environ(), cmd.Env...), "PORT="+strconv.Itoa(s.Proxies[proxy].Port))
 	return startProgram(t, cmd)
 }
 
@@ -221,18 +217,6 @@ func together(t *testing.T, programs []*program) {
 	}
 }
 
-// waiters waits until so many callers stand in line for name.
-func (s *stage) waiters(t *testing.T, name string, n int64) {
-	t.Helper()
-	tag, rest, found := strings.Cut(name, ":")
-	if found {
-		rest = ":" + rest
-	}
-	eventually(t, fmt.Sprintf("%d wait for %s", n, name), func() bool {
-		return s.LLen(t.Context(), tag+"/lockwaiting"+rest).Val() == n
-	})
-}
-
 func noError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -244,16 +228,5 @@ func equal[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {
 		t.Errorf("%s: %v, want %v", what, got, want)
-	}
-}
-
-// eventually asks until the answer is yes; its pauses only keep it from spinning.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(harness.Patience); !is(); {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", harness.Patience, what)
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }

@@ -74,7 +74,9 @@ func shown(t *testing.T, file, comment string) []string {
 		if !closed {
 			t.Fatalf("%s: part %d has no end", file, i+1)
 		}
-		parts[i] = strings.Trim(part, "\n")
+		part = strings.Trim(strings.TrimRight(part, " \t"), "\n")
+		indent := part[:len(part)-len(strings.TrimLeft(part, " \t"))]
+		parts[i] = strings.ReplaceAll(strings.TrimPrefix(part, indent), "\n"+indent, "\n")
 	}
 	return parts
 }

@@ -12,20 +12,20 @@ import (
 
 // Five clients add to a total that each reads and writes.
 func TestFiveClientsWithOneLockLoseNothing(t *testing.T) {
-	s := startStage(t)
-	s.Set(t.Context(), "shared:total", 0, 0)
+	s := startScene(t)
+	s.Must(t, "SET", "shared:total", "0")
 	var clients []*program
 	for i, language := range []string{"go", "node", "python", "go", "node"} {
 		clients = append(clients, s.start(t, language, "add", i%2, "shared:total", "40"))
 	}
 	together(t, clients)
-	equal(t, "the total", s.Get(t.Context(), "shared:total").Val(), "200")
+	equal(t, "the total", s.get(t, "shared:total"), "200")
 }
 
 // A lock that is never given back is refused after the time the caller has, not before.
 func TestPatienceOfTwoSecondsEndsAfterTwoSeconds(t *testing.T) {
-	s := startStage(t)
-	c := s.proxies[0].Dial(t)
+	s := startScene(t)
+	c := s.Proxies[0].Dial(t)
 	c.Do(t, "KS.LOCK", "never:released", "EX", "3600")
 	refused := func(t *testing.T, took time.Duration) {
 		t.Helper()
@@ -46,7 +46,7 @@ func TestPatienceOfTwoSecondsEndsAfterTwoSeconds(t *testing.T) {
 	t.Run("redis-cli", func(t *testing.T) {
 		program := harness.LookPath(t, "redis-cli")
 		began := time.Now()
-		out, err := exec.Command(program, "-p", strconv.Itoa(s.proxies[0].Port), "--no-raw", "KS.LOCK", "never:released", "WAIT", "2000").Output()
+		out, err := exec.Command(program, "-p", strconv.Itoa(s.Proxies[0].Port), "--no-raw", "KS.LOCK", "never:released", "WAIT", "2000").Output()
 		noError(t, err)
 		equal(t, "the reply", strings.TrimSpace(string(out)), "(nil)")
 		refused(t, time.Since(began))
@@ -57,7 +57,7 @@ func TestPatienceOfTwoSecondsEndsAfterTwoSeconds(t *testing.T) {
 // served for each fork: while one is hungry, a chain of the four others can be before it for its first fork, and
 // one of them once more for its second.
 func TestPhilosophersAllEatAndNoneMuchMoreOftenThanAHungryOne(t *testing.T) {
-	s := startStage(t)
+	s := startScene(t)
 	const seats, meals, fair = 5, 10, 2 * 5
 	var table []*program
 	for i := range seats {
@@ -70,7 +70,7 @@ func TestPhilosophersAllEatAndNoneMuchMoreOftenThanAHungryOne(t *testing.T) {
 	eaten := make([]int, seats)
 	passed := make([][seats]int, seats) // how often each has eaten since one began to be hungry
 	most := 0
-	for _, line := range s.LRange(t.Context(), "meals", 0, -1).Val() {
+	for _, line := range s.Words(t, "LRANGE", "meals", "0", "-1") {
 		who, what, _ := strings.Cut(line, " ")
 		i, err := strconv.Atoi(who)
 		noError(t, err)

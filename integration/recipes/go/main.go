@@ -28,9 +28,15 @@ var programs = map[string]func(ctx context.Context, args []string) error{
 	"dine":     dine,
 	"lead":     runLead,
 	"limit":    runLimit,
+	"nickname": runNickname,
+	"ordered":  runOrdered,
 	"patience": patience,
+	"rename":   runRename,
+	"report":   runReport,
+	"serve":    runServe,
 	"transfer": runTransfer,
 	"update":   runUpdate,
+	"user":     runUser,
 }
 
 func main() {

@@ -40,7 +40,7 @@ async function locked(name, lease, f) {
 }
 // README ends
 
-export { ask, locked, redis };
+export { ask, locked, locks, redis };
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 

@@ -1,0 +1,7 @@
+// Arguments: <name>.
+
+import { close } from "./common.mjs";
+import { ordered } from "./worker.mjs";
+
+console.log("value", await ordered(process.argv[2]));
+await close();

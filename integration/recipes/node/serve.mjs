@@ -1,0 +1,5 @@
+import { close, say } from "./common.mjs";
+import { serve } from "./worker.mjs";
+
+await serve((name) => say("makes", name));
+await close();

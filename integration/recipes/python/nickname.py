@@ -1,0 +1,7 @@
+"""Arguments: <id>."""
+
+import sys
+
+from user import nickname, read
+
+read(nickname, sys.argv[1])

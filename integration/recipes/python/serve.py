@@ -1,0 +1,4 @@
+from common import say
+from worker import serve
+
+serve(lambda name: say("makes", name))
