@@ -89,7 +89,7 @@ func (m *mlock) take(ctx context.Context, name string) error {
 	r := m.req
 	r.Name, r.Session = name, true // renewed until all are there
 	if !m.deadline.IsZero() {
-		r.Wait = max(time.Until(m.deadline).Milliseconds(), 1)
+		r.Wait = max((time.Until(m.deadline) + time.Millisecond - 1).Milliseconds(), 1) // not a moment less than was asked for
 	}
 	c, err := m.e.newCall(ctx, m.s, false, k, r)
 	if err != nil {

@@ -11,9 +11,10 @@ return run(function()
   if s.owner ~= token or (s.tok == token and s.st ~= 'h') then return { 0, rings } end
   if s.session then return { 1, rings } end
   local left = call('PTTL', LOCK)
-  if left < 0 or left > lease then -- the first in line believes in the longer one
+  if left < 0 or left > lease then -- the first in line, and who waits for the end, believe in the longer one
     local head = pick(s, walk())
     ring(head, head and head.token)
+    ended(s)
   end
   guard(s, false)
   tell()

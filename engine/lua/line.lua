@@ -174,7 +174,7 @@ local function ring(p, token)
   end
 end
 
--- ended rings the KS.WAIT callers: the hold they wait for ends.
+-- ended rings the KS.WAIT callers: the hold they wait for ends, or does so sooner than they were told.
 local function ended(s)
   for instance in string.gmatch(s.watching or '', '%w+') do
     if instance == INSTANCE then

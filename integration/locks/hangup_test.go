@@ -111,7 +111,7 @@ func waitingForOneself(t *testing.T, s *stage.Stage) {
 	c := s.Client(t, 0)
 	g := c.Lock(name, "SESSION")
 	began := time.Now()
-	c.ExpectRefusal("DEADLOCK ", "KS.LOCK", name)
+	c.ExpectRefusal("DEADLOCK this connection already holds '"+name+"' (SESSION): unlock it first, or ask with the token that has it", "KS.LOCK", name)
 	stage.Took(t, "the deadlock of a SESSION holder was told", began, 0, time.Second)
 	c.ExpectRefusal("DEADLOCK ", "KS.MEMO", name)
 	c.ExpectRefusal("DEADLOCK ", "KS.LOCK", name, "WAIT", "10000")
@@ -128,7 +128,7 @@ func waitingForWhatIsBehind(t *testing.T, s *stage.Stage) {
 	g := c.Lock(name)
 	began := time.Now()
 	c.Send(t, harness.Command("KS.LOCK", name)+harness.Command("KS.UNLOCK", name, g.Token)+harness.Command("PING"))
-	if r, ok := c.Next().(stage.Refusal); !ok || !strings.HasPrefix(string(r), "DEADLOCK ") {
+	if r, ok := c.Next().(stage.Refusal); !ok || !strings.HasPrefix(string(r), "DEADLOCK ") || !strings.Contains(string(r), "use another connection") {
 		t.Fatalf("waiting for the unlock behind it answers %#v", r)
 	}
 	stage.Took(t, "the deadlock of a shared connection was told", began, 0, time.Second)

@@ -218,6 +218,9 @@ func status(t *testing.T, s *stage.Stage) {
 			t.Errorf("%s shows the token: %q", field, text)
 		}
 	}
+	for proxy := range s.Proxies { // any proxy tells the same
+		s.Client(t, proxy).ExpectFields(name, map[string]any{"held": int64(1), "fence": g.Fence, "owner": owner, "waiters": int64(2)})
+	}
 	leaving.Close()
 	s.AwaitLine(t, name, 1)
 	look.ExpectFields(name, map[string]any{"waiters": int64(1)})
@@ -228,6 +231,9 @@ func status(t *testing.T, s *stage.Stage) {
 		t.Errorf("owner is %q, who was granted after a wait is at %v", owner, w.LocalAddr())
 	}
 	w.Unlocks()
+	s.Must(t, "SET", stage.KeyOf(name, "lock"), "of a library that names no TTL")
+	look.ExpectFields(name, map[string]any{"held": int64(1), "ttl": int64(-1), "owner": ""})
+	s.Must(t, "DEL", stage.KeyOf(name, "lock"))
 
 	p := holder.Generate(name)
 	holder.Expect(int64(1), "KS.RESOLVE", name, p.Token, "v", "PX", "5000")

@@ -18,13 +18,12 @@ func TestRedisRestarts(t *testing.T) {
 		{"without its data", false, func(s *stage.Stage, t *testing.T) { s.Kill(t) }},
 		{"with an append-only file, killed", true, func(s *stage.Stage, t *testing.T) { s.Kill(t) }},
 	} {
-		t.Run(how.name, func(t *testing.T) {
-			t.Parallel()
+		stage.OnOneAndThree(t, how.name, func(t *testing.T, proxies int) {
 			var config []string
 			if how.keeps {
 				config = []string{"--appendonly", "yes", "--appendfsync", "always"}
 			}
-			s := stage.Setup{Redis: config}.Start(t)
+			s := stage.Setup{Proxies: proxies, Redis: config}.Start(t)
 			const name = "restart:1"
 			holder, session := s.Client(t, 0), s.Client(t, 1)
 			g := holder.Lock(name, "EX", "60")
@@ -49,7 +48,7 @@ func TestRedisRestarts(t *testing.T) {
 			var next stage.Grant
 			if how.keeps {
 				stage.Eventually(t, "the lock can be given back", func() bool {
-					c := s.Proxies[1].Dial(t)
+					c := s.Proxy(1).Dial(t)
 					c.Send(t, harness.Command("KS.UNLOCK", name, g.Token))
 					reply, err := c.ReplyWithin(harness.Patience)
 					if err == nil && reply == ":0\r\n" {
@@ -100,8 +99,11 @@ func btoi(b bool) int {
 }
 
 func TestFlushedDataWhileHeldAndQueuedFor(t *testing.T) {
-	t.Parallel()
-	s := stage.Setup{}.Start(t)
+	stage.OnOneAndThree(t, "all data is flushed", flushed)
+}
+
+func flushed(t *testing.T, proxies int) {
+	s := stage.Setup{Proxies: proxies}.Start(t)
 	const name = "flush:1"
 	holder := s.Client(t, 0)
 	g := holder.Lock(name, "EX", "3600")

@@ -16,27 +16,23 @@ const sessionTTL = time.Second
 
 var sessions = stage.Setup{Args: []string{"--ks-lock-ttl", "1000"}}
 
-func TestSessionLocks(t *testing.T) {
-	t.Parallel()
-	s := sessions.Start(t)
-	t.Run("with a TTL of a second", func(t *testing.T) {
-		for _, c := range []struct {
-			name string
-			run  func(*testing.T, *stage.Stage)
-		}{
-			{"are released at the end of the connection", sessionEnds},
-			{"are released at RESET", sessionReset},
-			{"are renewed past their TTL", sessionRenewed},
-			{"that are gone are told", sessionLost},
-			{"are given back like others", sessionUnlocked},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
-				c.run(t, s)
-			})
-		}
-	})
-	s.NothingLeft(t)
+var sessionScenes = []stage.Scene{
+	{Name: "are released at the end of the connection", Run: sessionEnds},
+	{Name: "are released at RESET", Run: sessionReset},
+	{Name: "are renewed past their TTL", Run: sessionRenewed},
+	{Name: "that are gone are told", Run: sessionLost},
+	{Name: "are given back like others", Run: sessionUnlocked},
+	{Name: "become leases when asked for with PX", Run: sessionBecomesLease},
+	{Name: "a lease whose length is not named has that of ks-lock-ttl", Run: defaultLease},
+	{Name: "what KS.MLOCK has is renewed while it waits for the rest", Run: mlockRenews},
+}
+
+func TestSessionLocksOnOneProxy(t *testing.T) {
+	stage.Setup{Proxies: 1, Args: sessions.Args}.Play(t, sessionScenes)
+}
+
+func TestSessionLocksOnThreeProxies(t *testing.T) {
+	stage.Setup{Proxies: 3, Args: sessions.Args}.Play(t, sessionScenes)
 }
 
 func sessionEnds(t *testing.T, s *stage.Stage) {
@@ -228,17 +224,27 @@ func sessionUnlocked(t *testing.T, s *stage.Stage) {
 }
 
 func TestSessionLockOfADeadProxyRunsOut(t *testing.T) {
-	t.Parallel()
-	s := sessions.Start(t)
-	const name = "dead:1"
-	s.Client(t, 0).Lock(name, "SESSION")
-	w := s.Join(t, 1, name)
-	s.Proxies[0].Kill(t)
-	died := time.Now()
-	w.Granted()
-	stage.Took(t, "the lock of a dead proxy ran out", died, sessionTTL+100*time.Millisecond, sessionTTL+time.Second)
-	w.Unlocks()
-	s.WithinAMinute(t)
+	stage.OnOneAndThree(t, "the proxy is killed", func(t *testing.T, proxies int) {
+		s := stage.Setup{Proxies: proxies, Args: sessions.Args}.Start(t)
+		const name = "dead:1"
+		s.Client(t, 0).Lock(name, "SESSION")
+		var w *stage.Waiter
+		if proxies > 1 {
+			w = s.Join(t, 1, name)
+		}
+		s.Proxies[0].Kill(t)
+		died := time.Now()
+		if w != nil {
+			w.Granted()
+		} else {
+			s.AwaitFree(t, name)
+		}
+		stage.Took(t, "the lock of a dead proxy ran out", died, sessionTTL+100*time.Millisecond, sessionTTL+2*time.Second)
+		if w != nil {
+			w.Unlocks()
+		}
+		s.WithinAMinute(t)
+	})
 }
 
 func TestSessionLocksAreReleasedWhenAProxyStops(t *testing.T) {
@@ -262,8 +268,11 @@ func TestSessionLocksAreReleasedWhenAProxyStops(t *testing.T) {
 }
 
 func TestSessionLockIsLostWhenRedisIsAwayForLonger(t *testing.T) {
-	t.Parallel()
-	s := stage.Setup{Proxies: 2, Relayed: true, Args: sessions.Args}.Start(t)
+	stage.OnOneAndThree(t, "the proxy's own connections stall", redisIsAway)
+}
+
+func redisIsAway(t *testing.T, proxies int) {
+	s := stage.Setup{Proxies: proxies, Relayed: true, Args: sessions.Args}.Start(t)
 	const name = "away:1"
 	holder := s.Client(t, 0)
 	holder.Call("HELLO", "3")
@@ -284,4 +293,27 @@ func TestSessionLockIsLostWhenRedisIsAwayForLonger(t *testing.T) {
 	stage.Took(t, "the next was granted", began, sessionTTL+100*time.Millisecond, sessionTTL+2*time.Second)
 	w.Unlocks()
 	s.Relays[0].Refuse(false)
+}
+
+func TestALossOfAllDataIsTold(t *testing.T) {
+	stage.OnOneAndThree(t, "all data is flushed", func(t *testing.T, proxies int) {
+		s := stage.Setup{Proxies: proxies, Args: sessions.Args}.Start(t)
+		listener := s.Dial(t)
+		listener.Do(t, "SUBSCRIBE", stage.KeyOf("lost:all", "locklost"))
+		holder := s.Client(t, 0)
+		holder.Call("HELLO", "3")
+		g := holder.Lock("lost:all", "SESSION")
+		s.Must(t, "FLUSHALL")
+		began := time.Now()
+		if push := holder.Reply(t); push != pushOf("ks.lost", "lost:all", g.Token) {
+			t.Fatalf("the push is %q", push)
+		}
+		news := stage.Parse(t, listener.Reply(t))
+		if !slices.Equal(news.([]any), []any{"message", stage.KeyOf("lost:all", "locklost"), g.Token}) {
+			t.Fatalf("the news is %#v", news)
+		}
+		stage.Took(t, "the loss of all data was told", began, sessionTTL/3, sessionTTL/3+3*time.Second)
+		holder.Expect(int64(0), "KS.UNLOCK", "lost:all", g.Token)
+		s.NothingLeft(t)
+	})
 }

@@ -14,10 +14,10 @@ type Client struct {
 	id any // of its lane, as Redis counts
 }
 
-// Client connects to a proxy and looks which lane it has got.
+// Client connects to a proxy, counted modulo their number, and looks which lane it has got.
 func (s *Stage) Client(t testing.TB, proxy int) *Client {
 	t.Helper()
-	c := Dial(t, s.Proxies[proxy])
+	c := Dial(t, s.Proxy(proxy))
 	c.id = c.Call("CLIENT", "ID")
 	return c
 }
@@ -32,6 +32,14 @@ func Dial(t testing.TB, p *harness.Proxy) *Client {
 func (c *Client) Call(args ...string) any {
 	c.t.Helper()
 	return Parse(c.t, c.Do(c.t, args...))
+}
+
+// TryCall is Do for other goroutines than the test's.
+func (c *Client) TryCall(args ...string) (string, error) {
+	if _, err := c.Write([]byte(harness.Command(args...))); err != nil {
+		return "", err
+	}
+	return c.ReplyWithin(harness.Patience)
 }
 
 // Ask sends a command.

@@ -28,7 +28,7 @@ func (s *Stage) LockAgain(t testing.TB, proxy int, name string, options ...strin
 	var c *Client
 	var g Grant
 	Eventually(t, "calls are served again", func() bool {
-		c = Dial(t, s.Proxies[proxy])
+		c = Dial(t, s.Proxy(proxy))
 		if _, err := c.Write([]byte(harness.Command(append([]string{"KS.LOCK", name}, options...)...))); err != nil {
 			return false
 		}

@@ -57,6 +57,9 @@ func (o Setup) Start(t testing.TB) *Stage {
 	return s
 }
 
+// Proxy is one of the proxies; tests count on as if there were any number of them.
+func (s *Stage) Proxy(i int) *harness.Proxy { return s.Proxies[i%len(s.Proxies)] }
+
 // welcomeStranger connects somebody who listens to everything, as monitoring tools do.
 func (s *Stage) welcomeStranger(t testing.TB) {
 	t.Helper()
