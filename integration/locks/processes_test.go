@@ -165,3 +165,45 @@ func TestAProxyThatThawsLateHasLostItsSessionLocks(t *testing.T) {
 	w.Expect(int64(1), "KS.EXTEND", name, next.Token, "EX", "20")
 	w.Unlocks()
 }
+
+// A proxy is cut off for good with a waiter: the place is there while others get the lock for half a
+// minute, and gone with the next of them.
+func TestAPlaceThatCannotBeReachedIsKeptForHalfAMinute(t *testing.T) {
+	t.Parallel()
+	const name, kept = "cutoff:1", 30 * time.Second
+	s := stage.Setup{Relayed: true}.Start(t)
+	holder := s.Client(t, 0)
+	g := holder.Lock(name)
+	away := s.Join(t, 1, name)
+	instance := s.InstanceOf(t, away)
+	s.Relays[1].Refuse(true)
+	for _, p := range s.Own(t, 1) {
+		s.KillPeer(t, p)
+	}
+	s.AwaitListeners(t, instance, 0)
+	s.FreezeProxy(t, 1) // nor does it ask by itself
+	marked := time.Now()
+	holder.Unlock(name, g) // from now on it is known that it can't be reached
+	for {
+		line := s.Line(t, name)
+		if len(line) == 0 {
+			break
+		}
+		if late := time.Since(marked); late > kept+15*time.Second {
+			t.Fatalf("the place is kept for %v", late)
+		}
+		next := holder.Lock(name, "NOWAIT")
+		if next.Fence <= g.Fence {
+			t.Fatalf("%+v after %+v", next, g)
+		}
+		g = next
+		holder.Unlock(name, g)
+		time.Sleep(100 * time.Millisecond) // it is what is tested: time goes by
+	}
+	d := time.Since(marked)
+	s.Relays[1].Refuse(false) // it can end in peace
+	t.Logf("the place was kept for %v (promised: %v)", d, kept)
+	if d < kept-100*time.Millisecond {
+		t.Errorf("the place was kept for %v only", d)
+	}
+}
