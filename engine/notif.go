@@ -71,10 +71,13 @@ func newNotifications(e *Engine, client *redis.Client) *notifications {
 // later: calls may overtake one another.
 func (n *notifications) changed(f feed, name string) {
 	n.mu.Lock()
+	used := n.used(f, name)
 	_, followed := n.names[f]
-	news := !n.dirty[f] && followed != n.used(f, name)
-	if news {
+	if used { // also if the change is known: without a connection the name of one that was not used is forgotten
 		n.names[f] = name
+	}
+	news := !n.dirty[f] && followed != used
+	if news {
 		n.dirty[f] = true
 	}
 	n.mu.Unlock()
