@@ -1,11 +1,11 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"slices"
+	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/keysmith/recorded"
 )
 
 // meddle is what strangers and other libraries do, and what Redis forgets.
@@ -196,31 +196,6 @@ type keySmith struct {
 	ids     []string
 }
 
-var netAcquire = redis.NewScript(`
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
-if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then return 0 end
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', 30000) then
-  redis.call('PUBLISH', KEYS[5], ARGV[1])
-  return 1
-end
-if redis.call('RPUSH', KEYS[2], ARGV[1]) == 1 then redis.call('PEXPIRE', KEYS[2], 30000) end
-if redis.call('HSET', KEYS[3], ARGV[1], 0) == 1 then redis.call('PEXPIRE', KEYS[3], 30000) end
-return 0`)
-
-var netRelease = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.call('HDEL', KEYS[3], ARGV[1]) end
-while true do
-  local id = redis.call('LPOP', KEYS[2])
-  if not id then return redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3]) end
-  if redis.call('HDEL', KEYS[3], id) == 1 then
-    redis.call('SET', KEYS[1], id, 'PX', 30000)
-    redis.call('PEXPIRE', KEYS[2], 30000)
-    redis.call('PEXPIRE', KEYS[3], 30000)
-    redis.call('PUBLISH', KEYS[5], id)
-    return id
-  end
-end`)
-
 func (n *keySmith) act(h *history, o op) {
 	switch o.what {
 	case "net listens":
@@ -236,16 +211,16 @@ func (n *keySmith) act(h *history, o op) {
 		if len(n.ids) < 3 {
 			n.ids = append(n.ids, fmt.Sprintf("net%d", h.tick))
 		}
-		n.run(h, netAcquire, n.ids[o.pick(0, len(n.ids))])
+		n.run(h, recorded.Take, n.ids[o.pick(0, len(n.ids))])
 	case "net release":
 		for _, id := range n.ids {
 			if id == h.now.owner {
-				n.run(h, netRelease, id)
+				n.run(h, recorded.Release, id)
 				return
 			}
 		}
 		if len(n.ids) > 0 && o.pick(1, 4) == 0 {
-			n.run(h, netRelease, n.ids[0])
+			n.run(h, recorded.Release, n.ids[0])
 		}
 	}
 }
@@ -257,10 +232,9 @@ func (n *keySmith) stop() {
 	}
 }
 
-func (n *keySmith) run(h *history, s *redis.Script, id string) {
-	keys := append(n.st.keys.ofLine(), n.st.keys.locknotif)
-	if err := s.Run(context.Background(), n.st.b.c, keys, id).Err(); err != nil {
-		n.st.t.Fatal(err)
-	}
+func (n *keySmith) run(h *history, script, id string) {
+	k := n.st.keys
+	names := recorded.Keys{Lock: k.lock, Queue: k.queue, Set: k.waiting, Channel: k.locknotif}
+	n.st.b.do(append([]any{"EVAL", script, 0}, names.Args(id, 30*time.Second)...)...)
 	h.counts["net calls"]++
 }

@@ -3,39 +3,27 @@ package engine
 import (
 	"testing"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/keysmith/recorded"
 )
 
-// What KeySmith for .NET does to a line, as its scripts do it (LockScriptLibrary).
+// keySmithRuns does to the line what a process of KeySmith for .NET does, with a script of recorded.
+func (b *backend) keySmithRuns(script, id string) any {
+	b.t.Helper()
+	args := recorded.KeysOf("likes", "kristoff").Args(id, time.Minute)
+	return b.do(append([]any{"EVAL", script, 0}, args...)...)
+}
 
 // keySmithAcquires takes a free lock, or stands in line.
 func (b *backend) keySmithAcquires(id string) bool {
 	b.t.Helper()
-	if b.do("SET", lockKey, id, "NX", "PX", 60_000) != nil {
-		b.do("PUBLISH", "likes/locknotif:kristoff", id)
-		return true
-	}
-	b.do("RPUSH", queue, id)
-	b.do("HSET", "likes/lockwaitingset:kristoff", id, 0)
-	return false
+	return b.keySmithRuns(recorded.Take, id) == int64(1)
 }
 
 // keySmithReleases hands the lock to the first in line whom the hash knows.
 func (b *backend) keySmithReleases() {
 	b.t.Helper()
-	for {
-		next, ok := b.do("LPOP", queue).(string)
-		if !ok {
-			b.do("UNLINK", lockKey, queue, "likes/lockwaitingset:kristoff")
-			return
-		}
-		if b.do("HDEL", "likes/lockwaitingset:kristoff", next) == int64(1) {
-			b.do("SET", lockKey, next, "PX", 60_000)
-			b.do("PEXPIRE", queue, 60_000)
-			b.do("PEXPIRE", "likes/lockwaitingset:kristoff", 60_000)
-			b.do("PUBLISH", "likes/locknotif:kristoff", next)
-			return
-		}
-	}
+	b.keySmithRuns(recorded.Release, b.do("GET", lockKey).(string))
 }
 
 func withKeySmith(c *Config) { c.KeySmith = true }
