@@ -572,6 +572,26 @@ var scenarios = []struct {
 		{"release A a", "1, own A:2, owner b"},
 	}, "b [net=0|1000000] {b l:A:2 p}"},
 
+	{"the first of ours is rung when one of several of KeySmith's gets the lock: its release rings nobody", []act{
+		{"live KeySmith", ""},
+		{"ask a A:1", "granted, owner a"},
+		{"redis RPUSH x/lockwaiting:n net1 net2", ""},
+		{"redis HSET x/lockwaitingset:n net1 0 net2 0", ""},
+		{"ask b A:2", "wait"},
+		{"ask c A:3", "wait"},
+		{"release A a", "1, own A:2, owner net1"},
+	}, "net1 [net2=0 b=l:A:2 c=l:A:3] {net1 0 f}"},
+
+	{"the next of ours is rung when the one before him and KeySmith's leaves", []act{
+		{"live KeySmith", ""},
+		{"redis SET x/lock:n net PX 60000", ""},
+		{"ask a A:1", "wait first stranger"},
+		{"redis RPUSH x/lockwaiting:n net2", ""},
+		{"redis HSET x/lockwaitingset:n net2 0", ""},
+		{"ask b A:2", "wait stranger"},
+		{"leave A all a:1", "1, own A:2"},
+	}, "net [net2=0 b=l:A:2] {}"},
+
 	{"a line that was deleted is entered anew", []act{
 		{"ask a A:1", "granted, owner a"},
 		{"ask b A:2", "wait first"},

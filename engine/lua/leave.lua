@@ -50,10 +50,8 @@ return run(function()
     owner, second = pick(s, walk(), nil, gone)
     ring(owner, owner and owner.token)
   end
-  if free then
-    ring(second, second and second.token)
-    ended(s)
-  end
+  if second and (free or not owner.instance) then ring(second, second.token) end
+  if free then ended(s) end
   guard(s, false)
   tell(free and owner and owner.token)
   if clear then s.lapsed = false end

@@ -138,8 +138,9 @@ local function can_be_rung(s, p)
   return p.instance == INSTANCE or subscribed('ks/inbox:' .. p.instance)
 end
 
--- pick returns the first two in line that can be rung. me counts whatever its marks say; tokens in
--- skip don't. Others before them are marked, or leave when they were marked too long ago.
+-- pick returns the first two in line that can be rung; behind a KeySmith waiter, whose release rings nobody
+-- of ours, the second is the first of ours, who must know that he has to look by himself. me counts whatever its marks
+-- say; tokens in skip don't. Others before them are marked, or leave when they were marked too long ago.
 local function pick(s, line, me, skip)
   local found, met = {}, skip or {}
   for token, place in line do
@@ -150,7 +151,7 @@ local function pick(s, line, me, skip)
         drops[#drops + 1] = token
       elseif token == me or can_be_rung(s, p) then
         p.token = token
-        found[#found + 1] = p
+        if #found == 0 or found[1].instance or p.instance then found[#found + 1] = p end
         if #found == 2 then break end
       elseif p.kept then
         if s.now - p.since > KEEP then drops[#drops + 1] = token end
