@@ -85,7 +85,7 @@ var mutants = []mutant{
 	// waiting for the end
 	{"callers of KS.WAIT are not told", nil, "for instance in string.gmatch(s.watching or '', '%w+') do", "for instance in string.gmatch('', '%w+') do", byHistories},
 	{"an unlock that does not tell them", releaseScript, "  ended(s)\n", "", byHistories},
-	{"a leave that does not tell them", leaveScript, "    ended(s)\n", "", byHistories},
+	{"a leave that does not tell them", leaveScript, "  if free then ended(s) end\n", "", byHistories},
 	{"a resolve that does not tell them", resolveScript, "  ended(s)\n", "", byHistories},
 	{"a rejection that does not tell them", rejectScript, "  ended(s)\n", "", byHistories},
 	{"an ask that does not tell them of a lease that has run out", askLockScript, "  ended(s)\n", "", byHistories},

@@ -103,7 +103,7 @@ func (s *stage) barging(t *testing.T) {
 	holder.want(int64(0), "KS.UNLOCK", name, g.token)
 	holder.want(int64(0), "KS.EXTEND", name, g.token, "EX", 60)
 	// Ours keeps its place, and asks in vain at least twice before its turn comes.
-	s.awaitAsks(t, 2)
+	s.awaitAsks(t, name, 2)
 	w.silent("KeySmith has the lock")
 	if line := s.line(t, name); len(line) != 1 || line[0] != w.token {
 		t.Fatalf("in line are %v", line)
@@ -226,7 +226,7 @@ func (s *stage) asksEverySecond(t *testing.T) {
 	w := s.join(t, 0, name)
 	s.awaitPatterns(t, 1)
 	began := time.Now()
-	s.awaitAsks(t, 4)
+	s.awaitAsks(t, name, 4)
 	took(t, "four times", began, 4*recheck, 4*recheck+8*time.Second)
 	if d := time.Since(began); d < 2*time.Second {
 		t.Errorf("it asked four times within %v", d)
@@ -237,19 +237,21 @@ func (s *stage) asksEverySecond(t *testing.T) {
 	s.onlyFences(t)
 }
 
-// awaitAsks waits until the proxies have run n scripts more. All that runs now and then is theirs: they ask.
-func (s *stage) awaitAsks(t testing.TB, n int64) {
+// awaitAsks waits until the proxies have run n more scripts on name: they ask.
+func (s *stage) awaitAsks(t testing.TB, name string, n int) {
 	t.Helper()
-	scripts := func() int64 {
-		_, counts, _ := strings.Cut(s.do(t, "INFO", "commandstats").(string), "cmdstat_evalsha:")
-		calls, err := harness.InfoField("\n"+strings.Replace(strings.ReplaceAll(counts, ",", "\r\n"), "=", ":", 1), "calls")
-		if err != nil {
-			t.Fatal(err)
+	monitor := s.Dial(t)
+	defer monitor.Close()
+	monitor.Asks(t, "+OK\r\n", "MONITOR")
+	for deadline := time.Now().Add(harness.Patience); n > 0; {
+		line := monitor.Reply(t)
+		if time.Now().After(deadline) {
+			t.Fatalf("%d asks for %s are missing after %v", n, name, harness.Patience)
 		}
-		return calls
+		if strings.Contains(strings.ToLower(line), `"evalsha"`) && strings.Contains(line, `"`+keysOf(name).Lock+`"`) {
+			n--
+		}
 	}
-	until := scripts() + n
-	harness.Eventually(t, "they have asked", func() bool { return scripts() >= until })
 }
 
 func (s *stage) thaw(t testing.TB) {
