@@ -9,6 +9,6 @@ func Parallel(n string) {
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
 	if !chosen {
-		flag.Set("test.parallel", n)
+		_ = flag.Set("test.parallel", n)
 	}
 }

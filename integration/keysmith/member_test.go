@@ -155,9 +155,6 @@ func (w *waiter) release() {
 	w.unlock(w.name, w.grant)
 }
 
-// hangUp closes the connection of a waiter.
-func (w *waiter) hangUp() { w.c.Close() }
-
 func (c *call) who() string { return c.id }
 
 func (c *call) granted() {

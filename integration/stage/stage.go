@@ -121,13 +121,7 @@ func (s *Stage) FreezeProxy(t testing.TB, proxy int) (thaw func()) {
 // Eventually waits until a state that no event tells is reached.
 func Eventually(t testing.TB, what string, reached func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(harness.Patience)
-	for !reached() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", harness.Patience, what)
-		}
-		time.Sleep(2 * time.Millisecond) // the next look
-	}
+	harness.Eventually(t, what, reached)
 }
 
 // Took logs what was measured beside what it should be (0: at once), and fails at
