@@ -25,6 +25,10 @@ func (r *rig) inRESP3() (client, redis *peer) {
 	redis.expect("HELLO 3\r\n")
 	redis.send(hello3)
 	client.expect(hello3)
+	client.send("PING\r\n") // once that is answered the reply before it has been delivered, and counts
+	redis.expect("PING\r\n")
+	redis.send("+PONG\r\n")
+	client.expect("+PONG\r\n")
 	return client, redis
 }
 
