@@ -290,7 +290,7 @@ func (h *history) judgeConfirmed(c *joining, before view, mode string, fence any
 	if fence != fmt.Sprint(h.fence) {
 		return fmt.Errorf("%v holds %s with fence %d and was told %v", c, h.st.name, h.fence, fence)
 	}
-	if !strings.HasPrefix(h.now.own, mode) || !about(h.now.ttls[2], c.lease+86_400_000) {
+	if !strings.HasPrefix(h.now.own, mode) || !about(h.now.ttls[2], c.lease+93_600_000) {
 		return fmt.Errorf("%s is held as %q, its fence for %d ms", h.st.name, h.now.own, h.now.ttls[2])
 	}
 	head := parseSpot(before.places[before.first()])
