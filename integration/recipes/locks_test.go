@@ -12,8 +12,10 @@ import (
 var rotations = [][]string{{"go", "node", "python"}, {"node", "python", "go"}, {"python", "go", "node"}}
 
 func TestTheNextLeadsWhenTheLeaderIsDeposedOrDiesOrLosesItsProxy(t *testing.T) {
+	t.Parallel()
 	for _, languages := range rotations {
 		t.Run(strings.Join(languages, " "), func(t *testing.T) {
+			t.Parallel()
 			s := startScene(t, "--ks-lock-ttl", "1000")
 			candidates := make([]*program, len(languages))
 			var fence int64
@@ -53,6 +55,7 @@ func TestTheNextLeadsWhenTheLeaderIsDeposedOrDiesOrLosesItsProxy(t *testing.T) {
 }
 
 func TestManyWorkersDoEachJobOnce(t *testing.T) {
+	t.Parallel()
 	s := startScene(t)
 	jobs := []string{"1", "2", "3", "4", "5", "6", "7", "8", "9"}
 	var workers []*program
@@ -65,8 +68,10 @@ func TestManyWorkersDoEachJobOnce(t *testing.T) {
 }
 
 func TestAWorkerThatHasLostItsJobCannotMarkIt(t *testing.T) {
+	t.Parallel()
 	for i, language := range everywhere {
 		t.Run(language, func(t *testing.T) {
+			t.Parallel()
 			s := startScene(t)
 			begin := func(language, who string) *program {
 				p := s.start(t, language, "claim", 0, who, "slow")
@@ -89,6 +94,7 @@ func TestAWorkerThatHasLostItsJobCannotMarkIt(t *testing.T) {
 }
 
 func TestTransfersKeepTheSumAndNeverBlockEachOther(t *testing.T) {
+	t.Parallel()
 	s := startScene(t)
 	accounts := []string{"account:alice", "account:bob", "account:carol"}
 	for _, a := range accounts {
@@ -128,6 +134,7 @@ func TestTransfersKeepTheSumAndNeverBlockEachOther(t *testing.T) {
 }
 
 func TestALimitHoldsForAllCallersTogether(t *testing.T) {
+	t.Parallel()
 	s := startScene(t)
 	var callers []*program
 	for i, language := range everywhere {
@@ -152,8 +159,10 @@ func TestALimitHoldsForAllCallersTogether(t *testing.T) {
 }
 
 func TestAnUpdateBeginsAnewWhenItsLockIsLost(t *testing.T) {
+	t.Parallel()
 	for _, language := range everywhere {
 		t.Run(language, func(t *testing.T) {
+			t.Parallel()
 			s := startScene(t)
 			s.Must(t, "SET", "profile:7", "a")
 			p := s.start(t, language, "update", 0, "profile:7", "c")
@@ -171,6 +180,7 @@ func TestAnUpdateBeginsAnewWhenItsLockIsLost(t *testing.T) {
 
 // Three machines have the same line in their crontab.
 func TestOneMachineRunsTheCronJob(t *testing.T) {
+	t.Parallel()
 	s := startScene(t)
 	machines := make([]*program, 3)
 	for i := range machines {

@@ -13,8 +13,10 @@ import (
 )
 
 func TestTheDatabaseIsReadOnceAndAgainAfterAChange(t *testing.T) {
+	t.Parallel()
 	for _, languages := range rotations {
 		t.Run(strings.Join(languages, " "), func(t *testing.T) {
+			t.Parallel()
 			s := startScene(t)
 			first := s.start(t, languages[0], "user", 0, "7")
 			equal(t, "asked for", first.hear(t, "select"), "7")
@@ -53,8 +55,10 @@ func TestTheDatabaseIsReadOnceAndAgainAfterAChange(t *testing.T) {
 }
 
 func TestThatThereIsNoneIsKeptForAWhile(t *testing.T) {
+	t.Parallel()
 	for i, language := range everywhere {
 		t.Run(language, func(t *testing.T) {
+			t.Parallel()
 			s := startScene(t)
 			p := s.start(t, language, "user", 0, "404")
 			p.hear(t, "select")
@@ -101,8 +105,10 @@ func (s *scene) expiresWithin(t *testing.T, key string, most time.Duration) {
 
 // Three ask for a report that takes 15, one every 10: they wait for 15, for 5 and not at all. A second is 0.1 s here.
 func TestASlowReportIsMadeOnceForAllWhoAsk(t *testing.T) {
+	t.Parallel()
 	for _, languages := range rotations {
 		t.Run(strings.Join(languages, " "), func(t *testing.T) {
+			t.Parallel()
 			s := startScene(t)
 			const report, pause = 1500 * time.Millisecond, time.Second
 			callers := make([]*program, 3)
@@ -135,8 +141,10 @@ func TestASlowReportIsMadeOnceForAllWhoAsk(t *testing.T) {
 }
 
 func TestAWorkerMakesTheValueAndAnotherOneIfItDies(t *testing.T) {
+	t.Parallel()
 	for _, languages := range rotations {
 		t.Run(strings.Join(languages, " "), func(t *testing.T) {
+			t.Parallel()
 			s := startScene(t)
 			var callers []*program
 			for i, language := range languages {
@@ -167,6 +175,7 @@ func TestAWorkerMakesTheValueAndAnotherOneIfItDies(t *testing.T) {
 }
 
 func TestTheShellComputesOnceToo(t *testing.T) {
+	t.Parallel()
 	s := startScene(t)
 	runs := filepath.Join(t.TempDir(), "runs")
 	wait := `echo run >>` + runs + `; until [ -e ` + runs + `.go ]; do sleep 0.01; done; echo "kristoff  of arendelle"`

@@ -21,6 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	harness.Parallel("4")
 	code := harness.Main(m)
 	if scratch != "" {
 		os.RemoveAll(scratch)

@@ -12,6 +12,7 @@ import (
 
 // Five clients add to a total that each reads and writes.
 func TestFiveClientsWithOneLockLoseNothing(t *testing.T) {
+	t.Parallel()
 	s := startScene(t)
 	s.Must(t, "SET", "shared:total", "0")
 	var clients []*program
@@ -24,6 +25,7 @@ func TestFiveClientsWithOneLockLoseNothing(t *testing.T) {
 
 // A lock that is never given back is refused after the time the caller has, not before.
 func TestPatienceOfTwoSecondsEndsAfterTwoSeconds(t *testing.T) {
+	t.Parallel()
 	s := startScene(t)
 	c := s.Proxies[0].Dial(t)
 	c.Do(t, "KS.LOCK", "never:released", "EX", "3600")
@@ -36,6 +38,7 @@ func TestPatienceOfTwoSecondsEndsAfterTwoSeconds(t *testing.T) {
 	}
 	for _, language := range everywhere {
 		t.Run(language, func(t *testing.T) {
+			t.Parallel()
 			p := s.start(t, language, "patience", 1, "never:released")
 			ms, err := strconv.Atoi(p.hear(t, "nil"))
 			noError(t, err)
@@ -57,6 +60,7 @@ func TestPatienceOfTwoSecondsEndsAfterTwoSeconds(t *testing.T) {
 // served for each fork: while one is hungry, a chain of the four others can be before it for its first fork, and
 // one of them once more for its second.
 func TestPhilosophersAllEatAndNoneMuchMoreOftenThanAHungryOne(t *testing.T) {
+	t.Parallel()
 	s := startScene(t)
 	const seats, meals, fair = 5, 10, 2 * 5
 	var table []*program
