@@ -67,6 +67,7 @@ type call struct {
 	since            int64  // of the first answer to wait; -1: none yet
 	asks             int    // so far
 	handed           bool   // the lock was handed over, with no ask of its own
+	repeats          bool   // a call that began earlier: it takes nothing over from others with its token
 	quiet            bool   // the caller does not know yet what it has, so its loss is no news
 	notif, locknotif string // channels
 	keep             bool   // the place is kept for a while when the call ends: its token is the caller's
@@ -122,7 +123,7 @@ func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, 
 		since = strconv.FormatInt(c.since, 10)
 	}
 	args := append(c.args[:len(c.args):len(c.args)],
-		c.req.Token, int64(c.seq), asFlag(first), c.req.Lease, asFlag(nowait), e.fence.Load(), c.own, since)
+		c.req.Token, int64(c.seq), asFlag(first && !c.repeats), c.req.Lease, asFlag(nowait), e.fence.Load(), c.own, since)
 	c.asks++
 	began := time.Now()
 	reply, err := c.script.run(ctx, c.s, c.keys, args)

@@ -171,7 +171,7 @@ func (h *history) granted(c *played, fence string) error {
 		return fmt.Errorf("%v holds with fence %d and was told %d", c, h.fence, n)
 	case !again && n <= h.fence:
 		return fmt.Errorf("%v was granted fence %d after %d", c, n, h.fence)
-	case !again && n <= c.proxy.seen:
+	case !again && n <= c.proxy.seen && h.unheard != c.token:
 		return fmt.Errorf("%v was granted fence %d, its proxy has seen %d", c, n, c.proxy.seen)
 	}
 	if h.holder == nil && !h.mixed {
@@ -184,6 +184,7 @@ func (h *history) granted(c *played, fence string) error {
 	}
 	delete(h.came, c.token)
 	delete(h.revoked, c.token)
+	h.unheard = ""
 	h.holder, h.fence, h.unrecorded = c, n, false
 	c.proxy.seen = max(c.proxy.seen, n)
 	if c.session {
@@ -275,6 +276,7 @@ func (h *history) release(instance, token string) error {
 	h.counts["handed directly"]++
 	if h.tick%7 == 0 { // the reply is lost: he learns it when he asks
 		h.counts["lost replies"]++
+		h.unheard = next.token
 		return nil
 	}
 	return h.granted(next, list[2].(string))

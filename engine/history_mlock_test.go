@@ -23,6 +23,7 @@ type joining struct {
 	names                []int // of joint.names, in byte order
 	held                 []*played
 	next                 *played // asks for the next; nil: not yet
+	repeats              bool    // not the first round
 }
 
 func (c *joining) String() string {
@@ -163,7 +164,7 @@ func (j *joint) resend(o op) error {
 		return nil
 	}
 	again := *was
-	again.proxy, again.instance, again.held, again.next = p, p.instance, nil, nil
+	again.proxy, again.instance, again.held, again.next, again.repeats = p, p.instance, nil, nil, false
 	j.calls = append(j.calls, &again)
 	return j.advance(&again)
 }
@@ -182,7 +183,7 @@ func (j *joint) advance(c *joining) error {
 			h.tokens = append(h.tokens, c.token)
 		}
 	}
-	return h.ask(c.next, first, c.nowait)
+	return h.ask(c.next, first && !c.repeats, c.nowait)
 }
 
 // settle sees what became of the attempts of calls, and of those who wait for an end.
@@ -226,6 +227,18 @@ func (j *joint) release(c *joining) {
 		j.names[c.names[len(c.held)]].hangUp(c.next)
 	}
 	c.held, c.next = nil, nil
+}
+
+// clear lets go of all that a call has, so that it can begin anew.
+func (j *joint) clear(c *joining) error {
+	for i, p := range c.held {
+		h := j.names[c.names[i]]
+		if err := h.leaves(c.instance, []*departing{{played: p}}, true); err != nil {
+			return err
+		}
+	}
+	c.held, c.repeats = nil, true
+	return nil
 }
 
 // confirm is the step in which all leases begin. It must succeed if all are held by the call's own
@@ -277,8 +290,7 @@ func (j *joint) confirm(c *joining) error {
 	}
 	j.counts[fmt.Sprintf("confirmed %v", confirmed)]++
 	if !confirmed {
-		j.release(c)
-		return nil
+		return j.clear(c)
 	}
 	j.calls = slices.DeleteFunc(j.calls, func(o *joining) bool { return o == c })
 	return nil

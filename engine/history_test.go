@@ -51,6 +51,7 @@ type history struct {
 	unrecorded bool             // the fence was lost: nobody knows whose the hold is
 	halved     bool             // a stranger deleted the queue, and left the hash
 	mixed      bool             // strangers took part: no order of arrival
+	unheard    string           // has had a fence for a while, and does not know
 	revoked    map[string]bool  // tokens whose promise was, and which were not granted again
 	burnt      map[string]int64 // instances that did not claim, and have not asked since: when
 	net        *keySmith

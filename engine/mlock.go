@@ -35,6 +35,10 @@ func (e *Engine) MLock(ctx context.Context, s Session, names []string, r Request
 	}
 	fences, err := m.round(ctx)
 	for errors.Is(err, errRepeat) {
+		if ctx.Err() != nil {
+			return MultiGrant{}, context.Cause(ctx)
+		}
+		m.repeats = true
 		fences, err = m.round(ctx)
 	}
 	if err != nil {
@@ -57,8 +61,9 @@ type mlock struct {
 	own      bool // the token is the caller's
 	deadline time.Time
 
-	held   []*call
-	waited bool
+	held    []*call
+	waited  bool
+	repeats bool // not the first round
 }
 
 // round takes one lock after the other, and confirms them all. On an error it has let go of all.
@@ -74,7 +79,9 @@ func (m *mlock) round(ctx context.Context) ([]int64, error) {
 	if err == nil && m.waited && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	if err != nil {
+	if errors.Is(err, errRepeat) {
+		m.clear(ctx)
+	} else if err != nil {
 		m.release()
 	}
 	return fences, err
@@ -95,7 +102,7 @@ func (m *mlock) take(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	c.keep, c.quiet = m.own, true
+	c.keep, c.quiet, c.repeats = m.own, true, m.repeats
 	_, err = m.e.obtain(ctx, c)
 	m.waited = m.waited || c.asks > 1 || c.handed
 	if err == nil {
@@ -153,4 +160,28 @@ func (m *mlock) release() {
 		gone[i] = m.e.depart(c)
 	}
 	m.e.awaitAll(gone)
+}
+
+// clear lets go of all that is held before another round. A later call with the same token may have taken some
+// of it over, which then is that one's: this one must not take it back, since the caller has turned to the later. So
+// the asks of another round take nothing over, and must not meet anything that this round has left behind.
+func (m *mlock) clear(ctx context.Context) {
+	if !m.deadline.IsZero() {
+		var done context.CancelFunc
+		ctx, done = context.WithDeadline(ctx, m.deadline)
+		defer done()
+	}
+	gone := make([]<-chan struct{}, len(m.held))
+	for i, c := range m.held {
+		m.e.holds.gone(c.seq)
+		c.keep = false
+		gone[i] = m.e.depart(c)
+	}
+	for i := range gone {
+		select {
+		case <-gone[i]:
+		case <-ctx.Done():
+		case <-m.e.run.Done():
+		}
+	}
 }

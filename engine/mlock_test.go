@@ -201,3 +201,56 @@ func TestMLockCallersNeverDeadlockWhateverTheOrder(t *testing.T) {
 		t.Fatal("they wait for each other")
 	}
 }
+
+// A caller that has sent KS.MLOCK again on another connection has what that one was granted: the earlier call,
+// which finds its locks taken over, takes none of them back.
+func TestAnEarlierMLockWithTheSameTokenTakesNothingBack(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		one, two := b.engine(), b.engine()
+		names := []string{"a", "b"}
+		for _, hungUp := range []bool{false, true} {
+			ctx, hangUp := context.WithCancel(t.Context())
+			defer hangUp()
+			held := mustLock(t, one, b.session(0), Request{Name: "b"})
+			var later MultiGrant
+			resends := &confirming{Session: b.session(0), before: func() {
+				var err error
+				if later, err = two.MLock(t.Context(), b.session(0), names, Request{Token: "mine", Lease: 60_000}); err != nil {
+					t.Error(err)
+				}
+				if hungUp {
+					hangUp()
+				}
+			}}
+			earlier := mlockAsync(ctx, one, resends, names, Request{Token: "mine"})
+			b.inLine("b/lockwaiting", 1)
+			mustUnlock(t, one, b.session(0), "b", held.Token)
+			if got := wait(t, earlier); got.err == nil || !hungUp && !errors.Is(got.err, ErrNotGranted) {
+				t.Errorf("hung up: %v; the earlier call: %+v", hungUp, got)
+			}
+			for i, name := range names {
+				att, _ := b.do("HGET", name+"/fence", "att").(string)
+				if b.owner(name) != "mine" || !strings.HasPrefix(att, "l:"+two.instance) {
+					t.Errorf("hung up: %v; %s, granted to the later call with %v, is %q's by %s", hungUp, name, later, b.owner(name), att)
+				} else if left := b.do("PTTL", name+"/lock").(int64); left < 50_000 {
+					t.Errorf("%s has %d ms left", names[i], left)
+				}
+				mustUnlock(t, two, b.session(0), name, "mine")
+			}
+		}
+	})
+}
+
+// confirming is the session of a KS.MLOCK caller of two names; before runs ahead of its first confirmation.
+type confirming struct {
+	Session
+	before func()
+}
+
+func (s *confirming) Do(ctx context.Context, args ...any) (any, error) {
+	if before := s.before; before != nil && len(args) > 2 && args[2] == 8 { // keys
+		s.before = nil
+		before()
+	}
+	return s.Session.Do(ctx, args...)
+}
