@@ -125,6 +125,13 @@ var mutants = []mutant{
 	{"a confirmation that mistakes the names", confirmScript, "NAME = ARGV[9 + 2 * i]", "", byHistories},
 	{"a renewal of what is a lease by now", renewScript, " or not s.session", "", byHistories},
 
+	{
+		"a short renewal for another attempt", renewScript,
+		"string.sub(f[2] or '', 2) == ':' .. ARGV[3] .. ':' .. ARGV[8]", "true", byHistories,
+	},
+	{"a short renewal of a lease", renewScript, "and string.sub(f[3] or '', 1, 1) == 's' then", "then", byHistories},
+	{"a short renewal that shortens", renewScript, "(left >= tonumber(LEASE) or call('PEXPIRE', LOCK, LEASE) == 1)", "call('PEXPIRE', LOCK, LEASE) == 1", byHistories},
+
 	// guarded commands
 	{"a guard that does not watch the lock", nil, "", "", withoutSending("WATCH")},
 	{"a guard that does not look at the lock", nil, "", "", withoutSending("GET")},

@@ -15,7 +15,7 @@ import (
 )
 
 // brief makes session locks run out soon when they are not renewed.
-func brief(c *Config) { c.LockTTL = 300 * time.Millisecond }
+func brief(c *Config) { c.LockTTL = 500 * time.Millisecond }
 
 func TestASessionLockEndsWithItsSession(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *backend) {
@@ -658,4 +658,54 @@ func TestManyLossesAreToldAtOnce(t *testing.T) {
 		t.Errorf("the last was told after %v, with a TTL of 300 ms", after)
 	}
 	b.mini.SetError("")
+}
+
+// pipelines counts those that a client sends, and the commands in them.
+type pipelines struct{ sent, commands atomic.Int64 }
+
+func (p *pipelines) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (p *pipelines) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (p *pipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		p.sent.Add(1)
+		p.commands.Add(int64(len(cmds)))
+		return next(ctx, cmds)
+	}
+}
+
+func TestAThousandSessionLocksAreRenewedInOnePipeline(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		var p pipelines
+		e := b.engine(func(c *Config) {
+			plain := c.NewClient
+			c.NewClient = func() *redis.Client {
+				client := plain()
+				client.AddHook(&p)
+				return client
+			}
+		})
+		s := b.session(0)
+		for i := range 1000 {
+			mustLock(t, e, s, Request{Name: fmt.Sprint("many:", i), Session: true})
+		}
+		for i := range 1000 {
+			b.do("PEXPIRE", fmt.Sprint("many/lock:", i), 20_000)
+		}
+		e.holds.mu.Lock()
+		for _, h := range e.holds.held {
+			h.next = time.Now()
+		}
+		e.holds.mu.Unlock()
+		sent, commands := p.sent.Load(), p.commands.Load()
+		(&watchdog{e: e}).round(t.Context())
+		sent, commands = p.sent.Load()-sent, p.commands.Load()-commands
+		if sent != 1 || commands != 1000 {
+			t.Errorf("%d pipelines with %d commands", sent, commands)
+		}
+		for i := range 1000 {
+			if left := b.do("PTTL", fmt.Sprint("many/lock:", i)).(int64); left <= 20_000 {
+				t.Fatalf("lock %d was not renewed: %d ms", i, left)
+			}
+		}
+	})
 }

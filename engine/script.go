@@ -21,6 +21,8 @@ var (
 	shortAskLua string
 	//go:embed lua/short_release.lua
 	shortReleaseLua string
+	//go:embed lua/short_renew.lua
+	shortRenewLua string
 	//go:embed lua/ask.lua
 	askLua string
 	//go:embed lua/ask_lock.lua
@@ -64,7 +66,7 @@ var (
 	rejectScript  = newScript("reject", lineLua, answerLua, rejectLua)
 	forgetScript  = newScript("forget", lineLua, forgetLua)
 	extendScript  = newScript("extend", lineLua, extendLua)
-	renewScript   = newScript("renew", lineLua, renewLua)
+	renewScript   = newScript("renew", shortLua, shortRenewLua, lineLua, renewLua)
 	statusScript  = newScript("status", lineLua, statusLua)
 	observeScript = newScript("observe", lineLua, observeLua)
 	confirmScript = newScript("confirm", lineLua, confirmLua)
