@@ -13,7 +13,7 @@ do
   if last and stands and f[2] == 'h' and f[5] == owner then
     if ARGV[11] == '1' then return { 'no', {} } end
     local left = call('PTTL', LOCK)
-    if may('RPUSH', QUEUE, '') and may('HSET', WAITING, '', '') and may('PEXPIRE', LOCK, '1') and may('SET', LOCK, '')
+    if type(left) == 'number' and may('RPUSH', QUEUE, '') and may('HSET', WAITING, '', '') and may('PEXPIRE', LOCK, '1') and may('SET', LOCK, '')
       and may('DEL', LOCK) and may('LREM', QUEUE, '1', '') and may('LPUSH', QUEUE, '') and may('HDEL', WAITING, '') then
       local length = call('RPUSH', QUEUE, TOKEN)
       if type(length) == 'number' then

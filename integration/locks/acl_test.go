@@ -2,6 +2,7 @@ package locks
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -205,6 +206,42 @@ func TestTheACLRulesOfTheReadme(t *testing.T) {
 		refusal := g.everything(t)
 		if !strings.HasPrefix(refusal, "-NOPERM") {
 			t.Errorf("without %s: %q", rule, refusal)
+		}
+	}
+}
+
+// With one right missing each call is served, or refused with nothing half done.
+func TestAMissingRightLeavesNothingHalfDone(t *testing.T) {
+	t.Parallel()
+	s := stage.Setup{}.Start(t)
+	rules := append(documentedUsers(t)[0], "+watch", "+multi", "+exec")
+	for i, rule := range rules {
+		if i < 5 || rule == "+client|info" { // its name and password; what is good to have
+			continue
+		}
+		s.Must(t, slices.Concat([]string{"ACL", "SETUSER", "app", "reset"}, rules[3:i], rules[i+1:])...)
+		refusals := 0
+		for _, d := range deeds {
+			c := stage.Dial(t, s.Proxies[1]) // it stays: its end would change what is looked at
+			c.Expect("OK", "AUTH", "app", "secret")
+			name := newName()
+			args := d.ready(t, s, name)
+			s.Must(t, "SCRIPT", "FLUSH") // or EVAL is never used
+			before := d.left(t, s, name)
+			reply := c.Call(args...)
+			words, refused := reply.(stage.Refusal)
+			switch {
+			case refused && strings.HasPrefix(string(words), "NOPERM "):
+				refusals++
+				if now := d.left(t, s, name); now != before {
+					t.Errorf("without %s %q: refused, but Redis has changed from\n%s\nto\n%s", rule, args, before, now)
+				}
+			case !d.right(reply):
+				t.Errorf("without %s %q: answered %#v", rule, args, reply)
+			}
+		}
+		if refusals == 0 && rule != "+hlen" { // that is for who asks again
+			t.Errorf("without %s nothing was refused", rule)
 		}
 	}
 }

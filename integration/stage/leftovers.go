@@ -95,15 +95,23 @@ func (s *Stage) AwaitResources(t testing.TB, before Resources) {
 // Dump is all that Redis holds, TTLs left out.
 func (s *Stage) Dump(t testing.TB) string {
 	t.Helper()
+	return s.DumpOf(t, "*", "")
+}
+
+// DumpOf is Dump for the keys that match pattern, as KEYS has it, without those in whose name but occurs.
+func (s *Stage) DumpOf(t testing.TB, pattern, but string) string {
+	t.Helper()
 	return fmt.Sprintf("%q", s.Must(t, "EVAL", `
 		local all = {}
-		local keys = redis.call('KEYS', '*')
+		local keys = redis.call('KEYS', ARGV[1])
 		table.sort(keys)
 		for _, key in ipairs(keys) do
-			all[#all + 1] = key
-			all[#all + 1] = redis.call('DUMP', key)
+			if ARGV[2] == '' or not string.find(key, ARGV[2], 1, true) then
+				all[#all + 1] = key
+				all[#all + 1] = redis.call('DUMP', key)
+			end
 		end
-		return all`, "0"))
+		return all`, "0", pattern, but))
 }
 
 // NothingOf waits until no key of name is left but those named, by what they are for.
