@@ -172,6 +172,7 @@ func (h *history) fencesBeginAnew() {
 	h.st.now++
 	h.unrecorded = h.holder != nil
 	h.dismissed = ""
+	clear(h.revoked) // of what is only handed over nobody knows that any more
 	clear(h.burnt)
 	for _, w := range h.observers {
 		w.unsure = true

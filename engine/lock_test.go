@@ -593,3 +593,50 @@ func TestManyClientsOfTwoProxiesNeverHoldAtOnce(t *testing.T) {
 		all.Wait()
 	})
 }
+
+// The lock is handed to a call, and the call ends before it has asked again: it passes the lock on by itself, so nobody
+// waits for the end of the claim window, and its proxy is not suspect.
+func TestALockThatIsHandedToACallAsItEndsIsPassedOn(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		for _, end := range []string{"the client hangs up", "WAIT is over"} {
+			s := b.session(0)
+			held := mustLock(t, other, s, Request{Name: name})
+			c, err := e.newCall(t.Context(), b.session(0), false, mustKeys(t), Request{Name: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := e.waiters.add(c.line, c.req.Token, false)
+			defer e.waiters.remove(w)
+			c.seq = w.seq
+			a, err := e.ask(t.Context(), c, true, false)
+			if err != nil || a.verdict != waits {
+				t.Fatal(a, err)
+			}
+			next := lockAsync(t.Context(), other, b.session(0), Request{Name: name})
+			b.inLine(queue, 2)
+			mustUnlock(t, other, s, name, held.Token)
+			wait(t, (<-chan struct{})(w.bell)) // it rings, and is not heard
+
+			ctx, hangUp := context.WithCancel(t.Context())
+			defer hangUp()
+			over := make(chan time.Time, 1)
+			if end == "WAIT is over" {
+				over <- time.Now()
+			} else {
+				hangUp()
+			}
+			if _, done, err := e.rest(ctx, c, w, a, over); !done || err == nil {
+				t.Errorf("%s: %v, %v", end, done, err)
+			}
+			g := wait(t, next)
+			if g.err != nil {
+				t.Fatalf("%s: next: %v", end, g.err)
+			}
+			if x, _ := b.do("HGET", "likes/fence:kristoff", "x").(string); x != "" {
+				t.Errorf("%s: %s is suspect, so the next waited for the end of the claim window", end, x)
+			}
+			mustUnlock(t, other, b.session(0), name, g.Token)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -105,12 +106,12 @@ func TestMLockHoldsNothingWhenItDoesNotGetAll(t *testing.T) {
 
 func TestMLockKeepsWhatItHasWhileItWaits(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *backend) {
-		e := b.engine(brief)
+		e := b.engine(func(c *Config) { c.LockTTL = time.Second })
 		s := b.session(0)
 		held := mustLock(t, e, s, Request{Name: "b", Lease: 60_000})
 		got := mlockAsync(t.Context(), e, b.session(0), []string{"b", "a"}, Request{Lease: 20_000})
 		b.inLine("b/lockwaiting", 1)
-		if _, err := e.Lock(t.Context(), b.session(0), Request{Name: "a", Wait: 900}); !errors.Is(err, ErrNotGranted) {
+		if _, err := e.Lock(t.Context(), b.session(0), Request{Name: "a", Wait: 2500}); !errors.Is(err, ErrNotGranted) {
 			t.Fatalf("a was taken away: %v", err)
 		}
 		mustUnlock(t, e, s, "b", held.Token)
@@ -245,12 +246,18 @@ func TestAnEarlierMLockWithTheSameTokenTakesNothingBack(t *testing.T) {
 type confirming struct {
 	Session
 	before func()
+	asked  atomic.Bool // it was answered
 }
 
 func (s *confirming) Do(ctx context.Context, args ...any) (any, error) {
-	if before := s.before; before != nil && len(args) > 2 && args[2] == 8 { // keys
+	confirms := len(args) > 2 && args[2] == 8 // keys
+	if before := s.before; before != nil && confirms {
 		s.before = nil
 		before()
 	}
-	return s.Session.Do(ctx, args...)
+	reply, err := s.Session.Do(ctx, args...)
+	if confirms {
+		s.asked.Store(true)
+	}
+	return reply, err
 }

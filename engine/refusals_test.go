@@ -218,20 +218,80 @@ func TestAFullRedisRefusesNewcomersCleanlyAndServesTheLine(t *testing.T) {
 	}
 }
 
-func TestAReplicaRefusesCleanly(t *testing.T) {
+// A Redis that takes no writes refuses every script before it has told or written anything.
+func TestARedisThatTakesNoWritesRefusesCleanly(t *testing.T) {
 	b := onRedis(t)
-	st := newStage(t, b)
-	for _, s := range []string{"live B", "ask a A:1", "ask b B:1"} {
-		st.play(s)
-	}
-	b.do("REPLICAOF", "127.0.0.1", "1")
-	t.Cleanup(func() { b.do("REPLICAOF", "NO", "ONE") })
-	for _, step := range []string{"ask e A:3", "ask b B:1 again", "release A a", "leave B all b:1"} {
-		got := st.play(step)
-		if !strings.HasPrefix(got, "error READONLY ") || strings.Contains(got, ", ring") || strings.Contains(got, ", owner") {
-			t.Errorf("%s: %s", step, got)
+	for _, how := range []struct {
+		word       string
+		begin, end []any
+	}{
+		{"READONLY", []any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}},
+		{"NOREPLICAS", []any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"}},
+	} {
+		for _, state := range []struct{ before, refused []string }{
+			{nil, []string{"ask e A:3", "ask e A:3 memo"}},
+			{
+				[]string{"ask a A:1 session", "ask b B:1", "observe C"},
+				[]string{
+					"ask e A:3", "ask e A:3 memo", "ask b B:1 again", "ask b C:1", "ask a B:2 session", "release A a", "release A a b:1",
+					"release B a", "leave A all a:1", "leave B all b:1", "leave B keep b:1", "renew a A:1", "observe B",
+				},
+			},
+			{
+				[]string{"ask a A:1", "ask b A:2"},
+				[]string{"extend A a 60000", "extend A a 20000", "release A a b:2", "release A a", "observe A"},
+			},
+			{
+				[]string{"ask a A:1 memo", "ask b B:1 memo", "ask c C:1"},
+				[]string{"resolve A a v", "resolve B a v 100", "reject A a no", "reject B a no 5000", "forget B", "leave A all a:1"},
+			},
+			{[]string{"ask a A:1", "ask b B:1", "release A a"}, []string{"ask b B:1 again", "leave B unclaimed b:1", "leave B all b:1"}},
+			{[]string{"ask a A:1", "ask b B:1", "release A a", "expire lock"}, []string{"ask b B:1 again", "ask e A:3", "leave A all"}},
+			{[]string{"ask a A:1", "ask b B:1", "expire lock"}, []string{"ask b B:1 again", "ask e A:3", "ask e A:3 nowait"}},
+		} {
+			b.do("FLUSHALL")
+			st := newStage(t, b)
+			st.live("A", "B", "C")
+			for _, step := range state.before {
+				st.play(step)
+			}
+			before := b.snapshot()
+			t.Cleanup(func() { b.do(how.end...) })
+			b.do(how.begin...)
+			for _, step := range state.refused {
+				if got := st.play(step); !strings.HasPrefix(got, "error "+how.word+" ") || strings.Contains(got, ", ") {
+					t.Errorf("after %v, %s: %s", state.before, step, got)
+				}
+			}
+			b.do(how.end...)
+			if after := b.snapshot(); after != before {
+				t.Errorf("after %v something was written: %s instead of %s", state.before, after, before)
+			}
+			st.close()
 		}
 	}
+}
+
+// So are confirmations, of which none may begin a lease.
+func TestAConfirmationThatIsRefusedBeginsNoLease(t *testing.T) {
+	b := onRedis(t)
+	e := b.engine()
+	s := &confirming{Session: b.session(0)}
+	s.before = func() { b.do("CONFIG", "SET", "min-replicas-to-write", "1") }
+	t.Cleanup(func() { b.do("CONFIG", "SET", "min-replicas-to-write", "0") })
+	names := []string{"a", "b"}
+	got := mlockAsync(t.Context(), e, s, names, Request{Lease: 600_000})
+	b.eventually("the refusal", func() bool { return b.owner("a") != "" && s.asked.Load() })
+	for _, name := range names {
+		if left := b.do("PTTL", name+"/lock").(int64); left > e.LockTTL() {
+			t.Errorf("the lease of %s has %d ms left", name, left)
+		}
+	}
+	b.do("CONFIG", "SET", "min-replicas-to-write", "0")
+	if got := wait(t, got); got.err == nil || !strings.HasPrefix(got.err.Error(), "NOREPLICAS ") {
+		t.Errorf("%+v", got)
+	}
+	b.eventually("both are released", func() bool { return b.owner("a") == "" && b.owner("b") == "" })
 }
 
 func TestFencesRiseWhateverTheClockSays(t *testing.T) {
