@@ -173,6 +173,13 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.LOCK n PX x SOON", "-ERR syntax error\r\n"},
 		{"KS.RESOLVE n t v WAIT 1", "-ERR syntax error\r\n"},
 		{"KS.RESOLVE n t v STALE 1", "-ERR syntax error\r\n"},
+		{"KS.RESOLVE n t v EX 1 STALE", "-ERR syntax error\r\n"},
+		{"KS.RESOLVE n t v EX 1 STALE 1 STALE 1", "-ERR syntax error\r\n"},
+		{"KS.REJECT n t m EX 1 STALE 1", "-ERR syntax error\r\n"},
+		{"KS.LOCK n EX 1 STALE 1", "-ERR syntax error\r\n"},
+		{"KS.RESOLVE n t v EX 1 STALE 0", "-ERR invalid expire time in 'ks.resolve' command\r\n"},
+		{"KS.RESOLVE n t v STALE 9007199254740993 EX 1", "-ERR invalid expire time in 'ks.resolve' command\r\n"},
+		{"KS.RESOLVE n t v EX 1 STALE x", "-ERR value is not an integer or out of range\r\n"},
 
 		{"KS.LOCK n PX 0", "-ERR invalid expire time in 'ks.lock' command\r\n"},
 		{"KS.LOCK n PX -5", "-ERR invalid expire time in 'ks.lock' command\r\n"},
@@ -273,6 +280,11 @@ func TestRepliesAndErrors(t *testing.T) {
 		{"KS.FORGET rejected", ":1\r\n"},
 		{"KS.RESOLVE rejected t2 old", ":0\r\n"},
 		{"KS.FORGET promised", ":1\r\n"},
+		{"KS.MEMO promised TOKEN p", "*2\r\n$8\r\ngenerate\r\n$1\r\np\r\n"},
+		{"KS.RESOLVE promised p v stale 60000 EX 10", ":1\r\n"},
+		{"KS.FORGET promised", ":1\r\n"},
+		{"KS.MEMO past TOKEN p", "*2\r\n$8\r\ngenerate\r\n$1\r\np\r\n"},
+		{"KS.MEMO past", "*2\r\n$5\r\nstale\r\n$1\r\nv\r\n"},
 		{"KS.FORGET list", "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"},
 		{"KS.MEMO list", "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"},
 	}
@@ -280,6 +292,7 @@ func TestRepliesAndErrors(t *testing.T) {
 	_ = f.mini.Set("held/lock", "mine")
 	_ = f.mini.Set("promised/lock", "mine")
 	_ = f.mini.Set("cached", "v")
+	_ = f.mini.Set("past/stale", "1 2 v")
 	_, _ = f.mini.Push("list", "x")
 	s := f.session(2)
 	for _, row := range rows {

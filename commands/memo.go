@@ -8,7 +8,7 @@ import (
 	"github.com/keysmith-proxy/keysmith-proxy/engine"
 )
 
-// memo: KS.MEMO name [PX ms | EX s | SESSION] [WAIT ms | NOWAIT] [TOKEN token]; array of "value" and the value
+// memo: KS.MEMO name [PX ms | EX s | SESSION] [WAIT ms | NOWAIT] [TOKEN token]; array of "value" or "stale" and the value
 // or "generate" and the token, nil, or a MEMOERR.
 func (t *Table) memo(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
 	o, p := parseOptions("ks.memo", args[2:], accepted{wait: true, hold: true})
@@ -24,18 +24,22 @@ func (t *Table) memo(ctx context.Context, s Session, args [][]byte, dst []byte) 
 		dst = redcon.AppendBulkString(dst, "generate")
 		return redcon.AppendBulkString(dst, m.Token)
 	}
-	dst = redcon.AppendBulkString(dst, "value")
+	word := "value"
+	if m.Stale {
+		word = "stale"
+	}
+	dst = redcon.AppendBulkString(dst, word)
 	return redcon.AppendBulkString(dst, m.Value)
 }
 
-// resolve: KS.RESOLVE name token value [PX ms | EX s]; 1 or 0.
+// resolve: KS.RESOLVE name token value [PX ms | EX s] [STALE ms]; 1 or 0.
 func (t *Table) resolve(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
-	o, p := parseOptions("ks.resolve", args[4:], accepted{})
+	o, p := parseOptions("ks.resolve", args[4:], accepted{stale: true})
 	if p != noProblem {
 		return redcon.AppendError(dst, string(p))
 	}
 	stored, err := t.engine.Resolve(ctx, s, engine.Resolution{
-		Name: string(args[1]), Token: string(args[2]), Value: string(args[3]), TTL: o.expire,
+		Name: string(args[1]), Token: string(args[2]), Value: string(args[3]), TTL: o.expire, Stale: o.stale,
 	})
 	if err != nil {
 		return appendFailure(dst, s, err)

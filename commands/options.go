@@ -25,8 +25,8 @@ const longestTime = 1 << 53
 const longestToken = 128
 
 // accepted are the options a command takes beside PX and EX: wait stands for WAIT and NOWAIT, hold for
-// SESSION and TOKEN.
-type accepted struct{ wait, hold bool }
+// SESSION and TOKEN, stale for STALE, which comes with PX or EX only.
+type accepted struct{ wait, hold, stale bool }
 
 // options are what may follow the fixed arguments, in any order, each once.
 type options struct {
@@ -35,6 +35,7 @@ type options struct {
 	wait    int64 // WAIT, in ms; valid if waitGiven
 	nowait  bool
 	token   []byte // nil: not given
+	stale   int64  // STALE, in ms; 0: not given
 
 	waitGiven bool
 }
@@ -42,7 +43,7 @@ type options struct {
 // parseOptions reads args for command. As in Redis, syntax comes before numbers.
 func parseOptions(command string, args [][]byte, may accepted) (options, problem) {
 	var o options
-	var expire, wait []byte
+	var expire, wait, stale []byte
 	var unit int64
 	for i := 0; i < len(args); i++ {
 		value := func() []byte { // of the option at i, which it skips; nil if there is none
@@ -70,6 +71,10 @@ func parseOptions(command string, args [][]byte, may accepted) (options, problem
 			}
 		case may.wait && is(args[i], "NOWAIT") && !o.waitGiven && !o.nowait:
 			o.nowait = true
+		case may.stale && is(args[i], "STALE") && stale == nil:
+			if stale = value(); stale == nil {
+				return o, syntaxError
+			}
 		case may.hold && is(args[i], "SESSION") && expire == nil && !o.session:
 			o.session = true
 		case may.hold && is(args[i], "TOKEN") && o.token == nil:
@@ -81,10 +86,17 @@ func parseOptions(command string, args [][]byte, may accepted) (options, problem
 			return o, syntaxError
 		}
 	}
+	if stale != nil && expire == nil {
+		return o, syntaxError
+	}
 	if o.token != nil && (len(o.token) == 0 || len(o.token) > longestToken) {
 		return o, invalidToken
 	}
-	if p := o.setExpire(command, expire, unit); p != noProblem {
+	var p problem
+	if o.expire, p = parseExpire(command, expire, unit); p != noProblem {
+		return o, p
+	}
+	if o.stale, p = parseExpire(command, stale, 1); p != noProblem {
 		return o, p
 	}
 	return o, o.setWait(wait)
@@ -106,19 +118,19 @@ func is(arg []byte, option string) bool {
 	return true
 }
 
-func (o *options) setExpire(command string, arg []byte, unit int64) problem {
+// parseExpire reads a time in units of so many ms; nil is 0.
+func parseExpire(command string, arg []byte, unit int64) (int64, problem) {
 	if arg == nil {
-		return noProblem
+		return 0, noProblem
 	}
 	n, ok := parseInteger(arg)
 	if !ok {
-		return notAnInteger
+		return 0, notAnInteger
 	}
 	if n <= 0 || n > longestTime/unit {
-		return invalidExpire(command)
+		return 0, invalidExpire(command)
 	}
-	o.expire = n * unit
-	return noProblem
+	return n * unit, noProblem
 }
 
 func (o *options) setWait(arg []byte) (p problem) {

@@ -68,14 +68,15 @@ func commands() []command {
 		},
 		{
 			"ks.memo", -2, "KS.MEMO name [PX ms | EX s | SESSION] [WAIT ms | NOWAIT] [TOKEN token]",
-			"The value if there is one: value, v. Else generate, token: compute it, then KS.RESOLVE or KS.REJECT, or give up with KS.UNLOCK. " +
+			"The value if there is one: value, v (stale, v: another is making the next, see KS.RESOLVE). Else generate, token: compute it, then KS.RESOLVE or KS.REJECT, or give up with KS.UNLOCK. " +
 				"While another does: wait. PX, EX: how long computing may take, in milliseconds or seconds. Options as in KS.LOCK.",
 			(*Table).memo,
 		},
 		{
-			"ks.resolve", -4, "KS.RESOLVE name token value [PX ms | EX s]",
+			"ks.resolve", -4, "KS.RESOLVE name token value [PX ms | EX s] [STALE ms]",
 			"Store the value that was promised and tell all who wait for it: 1, or 0 if the token no longer holds the promise. " +
-				"PX, EX: how long the value lives, in milliseconds or seconds.",
+				"PX, EX: how long the value lives, in milliseconds or seconds. STALE: for so many milliseconds after that KS.MEMO answers stale, v to all " +
+				"but the one who makes the next.",
 			(*Table).resolve,
 		},
 		{
@@ -86,7 +87,7 @@ func commands() []command {
 		},
 		{
 			"ks.forget", 2, "KS.FORGET name",
-			"What the value is made from has changed: remove the value and a memoized error, and revoke the promise of who is making it now " +
+			"What the value is made from has changed: remove the value, its stale copy and a memoized error, and revoke the promise of who is making it now " +
 				"(KS.RESOLVE answers 0, the next caller generates): 1, or 0 if there was nothing.",
 			(*Table).forget,
 		},

@@ -36,6 +36,7 @@ const (
 	waits    verdict = iota
 	granted          // fence
 	valued           // value: memo only
+	staled           // value, whose TTL has ended while another is making the next: memo only
 	rejected         // value is the message: memo only
 	refused          // somebody else has it, and the call does not wait
 	gone             // a later call with the same token took this one's place
@@ -158,6 +159,8 @@ func parseAnswer(reply any) (a answer, rings []ring, err error) {
 		a.verdict, a.fence = granted, f.number()
 	case "value":
 		a.verdict, a.value = valued, f.text()
+	case "stale":
+		a.verdict, a.value = staled, f.text()
 	case "rejected":
 		a.verdict, a.value = rejected, f.text()
 	case "wait":
@@ -186,7 +189,7 @@ func (e *Engine) askOnce(ctx context.Context, c *call) (answer, error) {
 		return a, err
 	}
 	switch a.verdict {
-	case granted, valued:
+	case granted, valued, staled:
 		return a, nil
 	case rejected:
 		return a, &RejectedError{a.value}
@@ -248,6 +251,9 @@ func (e *Engine) rest(ctx context.Context, c *call, w *waiter, a answer, over <-
 			return a, true, err
 		case s := <-w.value:
 			again.Stop()
+			if s.fence > 0 && c.since > s.fence { // of before the call: the value is gone again, or was forgotten
+				continue
+			}
 			if !s.struck {
 				d := c.departure()
 				d.served, d.keep = true, false
@@ -283,7 +289,7 @@ func (e *Engine) has(c *call, fence int64, sent time.Time) answer {
 // grant after waiting that crosses the end of ctx is handed on.
 func (e *Engine) final(ctx context.Context, c *call, a answer, first bool) (bool, error) {
 	switch a.verdict {
-	case valued:
+	case valued, staled:
 		return true, nil
 	case rejected:
 		return true, &RejectedError{a.value}

@@ -134,17 +134,32 @@ func TestAWatchedClaimIsLookedAtOnceAfterTheLastHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		looks := make(chan time.Duration, 10)
-		c := newClaims(func(line) { looks <- time.Since(began) })
+		c := newLookout(claimsMost, func(line) { looks <- time.Since(began) })
 		for range 5 {
-			c.watch(line{0, "n"})
+			c.watch(line{0, "n"}, claimWindow)
 			time.Sleep(time.Second)
 		}
 		time.Sleep(10 * time.Second)
 		if len(looks) != 1 {
 			t.Fatalf("looked %d times", len(looks))
 		}
-		if at := <-looks; at < 4*time.Second+claimWindow || at > 4*time.Second+claimWindow+30*time.Millisecond {
+		if at := <-looks; at < 4*time.Second+claimWindow || at > 4*time.Second+claimWindow {
 			t.Errorf("looked after %v", at)
+		}
+	})
+}
+
+func TestAWatchedLineIsLookedAtSoonerIfThatIsNamedLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		looks := make(chan time.Duration, 10)
+		o := newLookout(1, func(line) { looks <- time.Since(began) })
+		o.watch(line{0, "n"}, time.Hour)
+		o.watch(line{0, "n"}, time.Second)
+		o.watch(line{0, "one too many"}, time.Second)
+		time.Sleep(2 * time.Hour)
+		if len(looks) != 1 || <-looks != time.Second {
+			t.Errorf("looked %d more times", len(looks))
 		}
 	})
 }
@@ -155,7 +170,7 @@ func TestBellsAreParsedWhateverTheyCarry(t *testing.T) {
 		"d 2 17 3 tokname":       {line: line{2, "name"}, kind: "d", seq: 17, token: "tok"},
 		"r 15 1 5 a b cn m":      {line: line{15, "n m"}, kind: "r", seq: 1, token: "a b c"},
 		"v 0 4 0 name":           {line: line{0, "name"}, kind: "v"},
-		"v 0 4 1 namea\r\nvalue": {line: line{0, "name"}, kind: "v", hasValue: true, value: "a\r\nvalue"},
+		"v 0 4 9 namea\r\nvalue": {line: line{0, "name"}, kind: "v", hasValue: true, fence: 9, value: "a\r\nvalue"},
 		"e 0 4 12 nameno luck":   {line: line{0, "name"}, kind: "e", fence: 12, value: "no luck"},
 	} {
 		if got, err := parseBell(payload); err != nil || got != want {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	mrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,8 @@ type Engine struct {
 	notif  *notifications
 	ready  *readiness
 	leaver *leaver
-	claims *claims
+	claims *lookout
+	copies *lookout
 	flight flights
 	holds  *holds
 	ahead  *ahead
@@ -90,7 +92,8 @@ func New(cfg Config) *Engine {
 	}
 	e.run, e.stop = context.WithCancel(context.Background())
 	e.leaver = newLeaver(e.sendDepartures)
-	e.claims = newClaims(func(l line) { e.leaver.add(l, departure{}) })
+	e.claims = newLookout(claimsMost, func(l line) { e.leaver.add(l, departure{}) })
+	e.copies = newLookout(copiesMost, e.lookAtCopy)
 	e.flight = flights{again: map[line]bool{}}
 	e.inbox = subscription{
 		client:  cfg.NewClient(),
@@ -214,7 +217,7 @@ func (e *Engine) ringLocal(l line, rings []ring) {
 	for _, r := range rings {
 		switch r.seq {
 		case watchClaim:
-			e.claims.watch(l)
+			e.claims.watch(l, claimWindow+leaseGrace+mrand.N(leaseJitter))
 		case ringObservers:
 			e.waiters.ringObservers(l)
 		default:

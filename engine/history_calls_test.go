@@ -118,7 +118,7 @@ func (h *history) ask(c *played, first, nowait bool) error {
 	list := reply.([]any)
 	verdict := list[0].(string)
 	text := verdict
-	if verdict == "value" || verdict == "rejected" {
+	if verdict == "value" || verdict == "rejected" || verdict == "stale" {
 		text += " " + list[1].(string)
 	}
 	h.ran(reply, c.instance)
@@ -328,8 +328,11 @@ func (h *history) answer(o op) error {
 	}
 	token, text := h.someToken(o), fmt.Sprintf("%s%d", o.what, h.tick)
 	args := []string{p.instance, token, text}
-	if o.pick(3, 3) == 0 {
+	if o.pick(3, 2) == 0 {
 		args = append(args, fmt.Sprint(answerTTL))
+		if o.what == "resolve" && o.pick(4, 4) > 0 {
+			args = append(args, fmt.Sprint(staleFor))
+		}
 	}
 	before := h.now
 	call := h.st.resolve
@@ -379,10 +382,11 @@ func (h *history) answer(o op) error {
 		if !h.now.hasValue || h.now.value != text || len(args) > 3 != about(h.now.ttls[3], answerTTL) {
 			return fmt.Errorf("%s is not stored, or for %d ms", text, h.now.ttls[3])
 		}
-		return nil
+		return h.checkCopy(text, args)
 	}
 	h.rejected = rejection{message: text, tick: h.tick, until: h.st.now + rejectOnce, all: len(args) > 3}
 	if h.rejected.all {
+		h.stale = staleCopy{}
 		h.rejected.until = h.st.now + answerTTL
 	}
 	if want := h.rejected.until - h.st.now; !about(h.now.ttls[4], want) {
@@ -410,13 +414,13 @@ func (h *history) forgetValue(o op) error {
 	if h.holder != nil && !h.unrecorded && revoked != h.holder.memo {
 		return fmt.Errorf("%v holds, and was revoked: %v", h.holder, revoked)
 	}
-	if all := strings.HasPrefix(before.failure, "m"); said != (revoked || before.hasValue || all) {
+	if all := strings.HasPrefix(before.failure, "m"); said != (revoked || before.hasValue || before.copied || all) {
 		return fmt.Errorf("there was %v, and forgetting it was answered %v", before, said)
 	} else if all {
 		before.failure, h.rejected = "", rejection{}
 	}
-	before.value, before.hasValue, h.valueUntil = "", false, 0
-	if h.now.hasValue || h.now.failure != before.failure {
+	before.value, before.hasValue, h.valueUntil, h.stale = "", false, 0, staleCopy{}
+	if h.now.hasValue || h.now.copied || h.now.failure != before.failure {
 		return fmt.Errorf("it is not forgotten: %v", h.now)
 	}
 	if lost := slices.Contains(h.told, "lost "+before.owner); lost != revoked {

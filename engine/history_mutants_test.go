@@ -154,10 +154,22 @@ var mutants = []mutant{
 	{"a revocation that is not published", forgetScript, ", { ARGV[7], s.tok })", ")", byHistories},
 	{"a revocation that is taken for a loss", forgetScript, ".. ' revoked'", "", byScenarios},
 	{"a value that comes before its promise is claimed", nil, "(s.by.kind == 'l' or s.st == 'p')", "s.by.kind == 'l'", byHistories},
+	{"forgetting that leaves the stale copy", forgetScript, "gone[#gone + 1] = KEYS[7]", "gone[#gone + 1] = LOCK .. 'x'", byHistories},
+	{"a copy that outlives the next value", resolveScript, "call('DEL', KEYS[6], KEYS[7])", "call('DEL', KEYS[6])", byHistories},
+	{"a copy that outlives a rejection", rejectScript, "if kind == 'm' then call('DEL', KEYS[7]) end", "", byScenarios},
+	{"a rejection of those who wait that ends the copy", rejectScript, "if kind == 'm' then call('DEL', KEYS[7]) end", "call('DEL', KEYS[7])", byScenarios},
+	{"a deleted value that is served in spite of who has noticed", askMemoScript, "if deleted then call('DEL', KEYS[7]) end", "", byScenarios},
+	{"a deleted value that its proxy does not notice", valueScript, "other = now() < tonumber(least)", "", byScenarios},
+	{"another's value that is not noticed", valueScript, "other = left < 0 or", "other = false and", byScenarios},
+	{"a look that drops every copy", valueScript, "other = left < 0 or", "other = true or", byHistories},
+	{"a stale value for who should make the next", askMemoScript, "if s.owner and s.owner ~= token then", "if s.owner ~= token then", byHistories},
+	{"a stale value that leaves its reader in line", askMemoScript, "    served(s)\n    return { 'stale'", "    return { 'stale'", byScenarios},
+	{"a stale value for patient ones only", nil, " or impatient,", ",", byScenarios},
+	{"a copy that is served for ever", resolveScript, "int(tonumber(ttl) + tonumber(ARGV[14]))", "'900000000'", byHistories},
 	{"a rejection that newcomers are told", nil, "kind == 'o' and since and since <= tonumber(fence)", "kind == 'o'", byHistories},
 	{"a rejection that is told to who comes during the hand-off after it", nil, "return int(s.n + 1)", "return int(s.n)", byHistories},
 	{"a rejection that those are not told who waited", nil, "kind == 'o' and since and since <= tonumber(fence)", "false", byHistories},
-	{"a value that outlives its error", resolveScript, "call('DEL', KEYS[6])", "", byScenarios},
+	{"a value that outlives its error", resolveScript, "call('DEL', KEYS[6], KEYS[7])", "call('DEL', KEYS[7])", byScenarios},
 	{"waiters that are promoted beside a value", askMemoScript, "local value = call('GET', KEYS[5])", "local value = false", byHistories},
 	{"a value that does not end", resolveScript, "call('SET', KEYS[5], value, 'PX', ttl)", "call('SET', KEYS[5], value)", byHistories},
 	{"a rejection that is kept too long", rejectScript, "ttl == '' and ARGV[10] or ttl)", "60000)", byHistories},
@@ -170,7 +182,7 @@ var mutants = []mutant{
 // everyScript is what mutants are looked for in.
 var everyScript = []*script{
 	askLockScript, askMemoScript, releaseScript, leaveScript, resolveScript, rejectScript, forgetScript, extendScript, renewScript, statusScript,
-	observeScript, confirmScript,
+	observeScript, confirmScript, valueScript,
 }
 
 func (m mutant) breakIt() map[*script]*script {

@@ -13,7 +13,7 @@ import (
 type view struct {
 	owner             string
 	left              int64    // ms
-	ttls              [5]int64 // of queue, places, fence, value, failure
+	ttls              [6]int64 // of queue, places, fence, value, failure, stale copy
 	line              []string
 	places            map[string]string
 	n                 int64
@@ -22,13 +22,14 @@ type view struct {
 	watching          string // instances with KS.WAIT callers
 	value, failure    string
 	hasValue          bool
+	copied            bool // there is a stale copy
 }
 
 var look = newScript("look", `
 local c, ttls = redis.call, {}
 for i, key in ipairs(KEYS) do ttls[i] = c('PTTL', key) end
 return { c('GET', KEYS[1]), c('LRANGE', KEYS[2], 0, -1), c('HGETALL', KEYS[3]),
-  c('HMGET', KEYS[4], 'n', 'tok', 'att', 'st', 'own', 'x', 'w'), c('GET', KEYS[5]), c('GET', KEYS[6]), ttls }`)
+  c('HMGET', KEYS[4], 'n', 'tok', 'att', 'st', 'own', 'x', 'w'), c('GET', KEYS[5]), c('GET', KEYS[6]), ttls, c('EXISTS', KEYS[7]) }`)
 
 func (h *history) look() view {
 	reply, err := look.run(context.Background(), ownConn{h.st.b.c}, h.st.keys.ofMemo(), nil)
@@ -50,7 +51,7 @@ func (h *history) look() view {
 	f := list(all[3])
 	v.n, _ = strconv.ParseInt(f[0], 10, 64)
 	v.tok, v.att, v.st, v.own, v.suspects, v.watching = f[1], f[2], f[3], f[4], f[5], strings.TrimSpace(f[6])
-	v.hasValue = all[4] != nil
+	v.hasValue, v.copied = all[4] != nil, all[7] == int64(1)
 	ttls := all[6].([]any)
 	v.left = ttls[0].(int64)
 	for i := range v.ttls {
@@ -408,6 +409,22 @@ func (h *history) judgePlaces(before view, m move) error {
 // foresee is the answer that a call must get.
 func (h *history) foresee(c *played, first, nowait bool) string {
 	v := h.now
+	if _, rejected := h.rejection(c); c.memo && !v.hasValue && !rejected && h.stale.served(h.st.now) {
+		stale := "stale " + h.stale.value
+		if v.owner != "" && v.owner != c.token {
+			return stale
+		}
+		_, stands := v.places[c.token]
+		if want := h.foreseeFresh(c, first, nowait || !stands); want != "no" {
+			return want
+		}
+		return stale
+	}
+	return h.foreseeFresh(c, first, nowait)
+}
+
+func (h *history) foreseeFresh(c *played, first, nowait bool) string {
+	v := h.now
 	if c.memo {
 		if v.hasValue {
 			return "value " + v.value
@@ -484,8 +501,10 @@ func (h *history) judgeAsk(before view, c *played, first, nowait bool, list []an
 		if stranger := h.now.owner != h.now.tok || h.now.st == "f"; list[3] != int64(asFlag(stranger)) {
 			return fmt.Errorf("%v was told %v about a stranger", c, list[3])
 		}
-	case "value", "rejected":
+	case "value", "rejected", "stale":
 		switch {
+		case verdict == "stale" && before.owner == "":
+			m.ends = true
 		case place.id == c.place() || place.id != "" && first:
 			m.asker, m.gone = "", map[string]bool{c.token: false}
 		case place.id == "" && mine && before.lapsed():

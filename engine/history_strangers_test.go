@@ -16,8 +16,10 @@ func (h *history) meddle(o op) error {
 	case "expire":
 		h.expire()
 	case "value gone":
+		h.spoil()
 		h.st.b.do("DEL", k.value)
 	case "value set":
+		h.spoil()
 		h.valueUntil = 0
 		h.st.b.do("SET", k.value, fmt.Sprintf("set%d", h.tick))
 		h.st.b.do("PUBLISH", k.notif, fmt.Sprintf("set%d", h.tick))
@@ -42,7 +44,7 @@ func (h *history) meddle(o op) error {
 		h.st.b.do("DEL", k.fence)
 	case "flush":
 		h.fencesBeginAnew()
-		h.holder, h.unrecorded, h.rejected = nil, false, rejection{}
+		h.holder, h.unrecorded, h.rejected, h.stale = nil, false, rejection{}, staleCopy{}
 		h.st.b.do("FLUSHALL")
 	case "net ask", "net release", "net listens", "net forgets":
 		h.disturbed()
@@ -57,6 +59,7 @@ func (h *history) meddle(o op) error {
 	case "ml value":
 		if len(h.now.owner) > 2 && h.now.owner[:2] == "ml" {
 			h.valueUntil = 0
+			h.spoil()
 			h.st.b.do("SET", k.value, "theirs")
 			h.st.b.do("PUBLISH", k.notif, "theirs")
 			if o.pick(1, 2) == 0 { // the C# version

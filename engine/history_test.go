@@ -47,6 +47,7 @@ type history struct {
 	dismissed  string // attempt of the last connection whose hold was ended elsewhere by its token, or
 	forgotten  bool   // whose promise was revoked
 	valueUntil int64  // ms; 0: none that ends by itself
+	stale      staleCopy
 
 	unrecorded bool             // the fence was lost: nobody knows whose the hold is
 	halved     bool             // a stranger deleted the queue, and left the hash
@@ -164,7 +165,25 @@ var (
 	foreignMix = append(mix{
 		{"net ask", 12}, {"net release", 10}, {"net listens", 3}, {"net forgets", 2}, {"ml lock", 6}, {"ml value", 4}, {"wait", 10},
 	}, memoMix...)
-	mixes = []mix{locksMix, memoMix, meddleMix, foreignMix, jointMix}
+	// values that are made, run out and are made again, with little in between
+	staleMix = mix{
+		{"memo", 50},
+		{"resolve", 30},
+		{"ttl ends", 16},
+		{"again", 10},
+		{"nowait", 3},
+		{"value gone", 3},
+		{"value set", 1},
+		{"lock", 3},
+		{"unlock", 6},
+		{"reject", 4},
+		{"forget", 2},
+		{"expire", 3},
+		{"leave", 4},
+		{"freeze", 1},
+		{"thaw", 3},
+	}
+	mixes = []mix{locksMix, memoMix, meddleMix, foreignMix, staleMix, jointMix}
 )
 
 // isJoint: the history of a seed is one of several names.
@@ -292,6 +311,10 @@ func (h *history) act(o op) error {
 		return h.lookAfterClaim(o)
 	case "later":
 		h.later(o)
+	case "ttl ends":
+		if h.valueUntil > 0 {
+			h.pass(h.valueUntil + 2 - h.st.now)
+		}
 	case "seen":
 		h.fromElsewhere(o)
 	case "freeze":
@@ -306,7 +329,13 @@ func (h *history) act(o op) error {
 
 // pass lets time go by, and what Redis would forget in it be forgotten.
 func (h *history) pass(ms int64) {
+	ms = h.passEndOfTTL(ms)
 	h.st.now += ms
+	if h.stale.value != "" && h.st.now > h.stale.until {
+		h.stale = staleCopy{}
+		h.st.b.do("DEL", h.st.keys.stale)
+		h.now = h.look()
+	}
 	if h.valueUntil > 0 && h.st.now > h.valueUntil {
 		h.valueUntil = 0
 		h.st.b.do("DEL", h.st.keys.value)

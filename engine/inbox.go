@@ -19,8 +19,9 @@ const ringSpread = 200 * time.Millisecond
 //
 //	r <db> <seq> <length of token> <token><name>              waiter seq should ask again
 //	d <db> <seq> <length of token> <token><name>              the hold of attempt seq may have been ended by its token, or revoked
-//	v <db> <length of name> <1 with value, 0> <name><value>   name was resolved; its memo waiters are
-//	                                                          out of the line
+//	v <db> <length of name> <fence, 0> <name><value>          name was resolved; its memo waiters are out of the
+//	                                                          line. With a value, which is for those who waited for the
+//	                                                          promise with that fence
 //	w <db> <length of name> 0 <name>                          the hold that KS.WAIT callers of name wait for ended
 //	e <db> <length of name> <fence> <name><message>           the promise with that fence was rejected; likewise
 type bell struct {
@@ -32,7 +33,7 @@ type bell struct {
 
 	value    string // of a v whose value may be gone soon; message of an e
 	hasValue bool
-	fence    int64 // of an e
+	fence    int64 // of an e, and of a v with a value
 }
 
 var errBell = errors.New("not a bell")
@@ -55,7 +56,11 @@ func parseBell(payload string) (bell, error) {
 		}
 		b.token, b.name, ok = splitAt(rest, third)
 	case "v", "w":
-		b.hasValue = third == "1"
+		b.fence, err = strconv.ParseInt(third, 10, 64)
+		if err != nil {
+			return bell{}, errBell
+		}
+		b.hasValue = b.fence > 0
 		b.name, b.value, ok = splitAt(rest, second)
 	case "e":
 		b.fence, err = strconv.ParseInt(third, 10, 64)

@@ -3,12 +3,14 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // Memo is the answer to a memo caller: the value, or, with Token, the promise to make it.
 type Memo struct {
 	Value string
 	Token string // empty: Value is the value, be it empty
+	Stale bool   // the TTL of Value has ended, and another is making the next
 }
 
 // largest and shortest bounds of what RESOLVE sends beside storing the value.
@@ -42,8 +44,8 @@ func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
 	if err != nil {
 		return Memo{}, err
 	}
-	if a.verdict == valued {
-		return Memo{Value: a.value}, nil
+	if a.verdict == valued || a.verdict == staled {
+		return Memo{Value: a.value, Stale: a.verdict == staled}, nil
 	}
 	return Memo{Token: c.req.Token}, nil
 }
@@ -81,6 +83,7 @@ func (e *Engine) obtainMemo(ctx context.Context, c *call) (answer, error) {
 type Resolution struct {
 	Name, Token, Value string
 	TTL                int64 // of the value, in ms; 0: none
+	Stale              int64 // ms for which it is served after its TTL, while another makes the next; 0: not at all
 }
 
 // Resolve stores the value and tells everyone who waits for it, if the token still holds the promise;
@@ -94,7 +97,12 @@ func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, er
 	if r.TTL > 0 {
 		ttl = fmt.Sprint(r.TTL)
 	}
-	args := append(e.common(at, k), r.Token, r.Value, ttl, k.notif, notifMost, briefTTL, briefMost)
+	stale := ""
+	if r.Stale > 0 && r.TTL > 0 {
+		stale = fmt.Sprint(r.Stale)
+	}
+	args := append(e.common(at, k), r.Token, r.Value, ttl, k.notif, notifMost, briefTTL, briefMost, stale)
+	began := time.Now()
 	before := e.waiters.memoCallers(at)
 	undo := e.ending(s, at, r.Token)
 	reply, err := resolveScript.run(ctx, s, k.ofMemo(), args)
@@ -111,6 +119,8 @@ func (e *Engine) Resolve(ctx context.Context, s Session, r Resolution) (bool, er
 	}
 	if !stored {
 		undo()
+	} else if stale != "" {
+		e.copies.watch(at, time.Until(began.Add(beforeItEnds(r.TTL))))
 	}
 	return stored, f.err
 }

@@ -11,8 +11,8 @@ var reserved = []string{"/lock", "/lockwaiting", "/lockwaitingset", "/fence", "/
 
 // keys are where everything about one name lives in Redis.
 type keys struct {
-	value, lock, queue, waiting, fence, failure string // keys
-	notif, locknotif, locklost                  string // channels
+	value, lock, queue, waiting, fence, failure, stale string // keys
+	notif, locknotif, locklost                         string // channels
 }
 
 // keysOf returns the keys of name, which ErrInvalidName refuses if it is empty, too long or itself such
@@ -41,6 +41,7 @@ func keysOf(name, split string) (keys, error) {
 		waiting:   tag + "/lockwaitingset" + rest,
 		fence:     tag + "/fence" + rest,
 		failure:   tag + "/error" + rest,
+		stale:     tag + "/stale" + rest,
 		notif:     tag + "/notif" + rest,
 		locknotif: tag + "/locknotif" + rest,
 		locklost:  tag + "/locklost" + rest,
@@ -48,6 +49,6 @@ func keysOf(name, split string) (keys, error) {
 }
 
 // ofLine are the keys that every script on a line declares, in their order; ofMemo those of a script
-// that also reads or writes the value or the error.
+// that also reads or writes the value, the error or the stale copy.
 func (k keys) ofLine() []string { return []string{k.lock, k.queue, k.waiting, k.fence} }
-func (k keys) ofMemo() []string { return append(k.ofLine(), k.value, k.failure) }
+func (k keys) ofMemo() []string { return append(k.ofLine(), k.value, k.failure, k.stale) }

@@ -136,7 +136,7 @@ func TestAKeyOfAnotherTypeIsRefusedAndNothingIsWritten(t *testing.T) {
 			"ask e A:3", "ask b B:1 memo again", "ask c C:1 again", "release A a", "resolve A a v", "leave B all b:1", "leave A all a:1",
 			"reject A a no", "forget C", "extend A a 500", "leave B keep b:1",
 		}
-		for i := range 6 {
+		for i := range 7 {
 			for _, step := range steps {
 				if !looksAt(step, i) {
 					continue
@@ -169,7 +169,7 @@ func looksAt(step string, i int) bool {
 	switch {
 	case i == 4:
 		return memo || op == "resolve" || op == "forget"
-	case i == 5:
+	case i >= 5:
 		return memo || op == "resolve" || op == "reject" || op == "forget"
 	}
 	return true
@@ -385,7 +385,7 @@ func TestSelectInAScriptDoesNotLeak(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *backend) {
 		s := b.session(0)
 		b.do("SET", "k", "zero")
-		if _, err := valueScript.run(t.Context(), s, []string{"k"}, []any{3}); err != nil {
+		if _, err := valueScript.run(t.Context(), s, []string{"k", "c"}, []any{3, "", 0}); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := s.Do(t.Context(), "GET", "k"); got != "zero" || err != nil {

@@ -202,13 +202,16 @@ func (st *stage) leave(args []string) (any, error) {
 	return st.run(leaveScript, st.keys.ofLine(), args[0], rest...)
 }
 
-// resolve: resolve <instance> <token> <value> [ttl]
+// resolve: resolve <instance> <token> <value> [ttl [stale]]
 func (st *stage) resolve(args []string) (any, error) {
-	ttl := ""
+	ttl, stale := "", ""
 	if len(args) > 3 {
 		ttl = args[3]
 	}
-	return st.run(resolveScript, st.keys.ofMemo(), args[0], args[1], args[2], ttl, st.keys.notif, notifMost, briefTTL, briefMost)
+	if len(args) > 4 {
+		stale = args[4]
+	}
+	return st.run(resolveScript, st.keys.ofMemo(), args[0], args[1], args[2], ttl, st.keys.notif, notifMost, briefTTL, briefMost, stale)
 }
 
 // reject: reject <instance> <token> <message> [ttl]
@@ -218,6 +221,16 @@ func (st *stage) reject(args []string) (any, error) {
 		ttl = args[3]
 	}
 	return st.run(rejectScript, st.keys.ofMemo(), args[0], args[1], args[2], ttl, rejectOnce)
+}
+
+// lookAtCopy is what the proxy that resolved does shortly before the TTL of the value ends.
+func (st *stage) lookAtCopy() error {
+	s := valueScript
+	if other := st.broken[s]; other != nil {
+		s = other
+	}
+	_, err := s.run(context.Background(), ownConn{st.b.c}, []string{st.keys.value, st.keys.stale}, []any{0, st.now, 1})
+	return err
 }
 
 func (st *stage) forget(instance string) (any, error) {
@@ -231,7 +244,10 @@ func (st *stage) play(step string) string {
 	f := strings.Fields(step)
 	var reply any
 	var err error
-	instance := f[1]
+	instance := f[len(f)-1]
+	if len(f) > 1 {
+		instance = f[1]
+	}
 	switch f[0] {
 	case "ask":
 		instance, _, _ = strings.Cut(f[2], ":")
@@ -244,6 +260,8 @@ func (st *stage) play(step string) string {
 		reply, err = st.resolve(f[1:])
 	case "reject":
 		reply, err = st.reject(f[1:])
+	case "look": // after the stale copy
+		err = st.lookAtCopy()
 	case "forget":
 		reply, err = st.forget(f[1])
 	case "extend":
@@ -305,7 +323,7 @@ func describe(reply any, err error, instance string) []string {
 		out = append(out, fmt.Sprintf("held %v %v", list[1], list[2]))
 	case "granted", "no", "gone", "free":
 		out = append(out, list[0].(string))
-	case "value", "rejected":
+	case "value", "rejected", "stale":
 		out = append(out, list[0].(string)+" "+list[1].(string))
 	case "wait":
 		word := "wait"

@@ -60,7 +60,7 @@ func (e *Engine) fetchOnce(l line, struck bool) {
 	}
 	ctx, cancel := context.WithTimeout(e.run, valuePatience)
 	defer cancel()
-	reply, err := valueScript.run(ctx, e.own, []string{l.name}, []any{l.db})
+	reply, err := e.readValue(ctx, l, false)
 	value, ok := reply.(string)
 	switch {
 	case err == nil && ok:
@@ -74,6 +74,12 @@ func (e *Engine) fetchOnce(l line, struck bool) {
 	}
 }
 
+// readValue reads a value on the engine's own connection; onlyCopy: it is for the stale copy's sake alone.
+func (e *Engine) readValue(ctx context.Context, l line, onlyCopy bool) (any, error) {
+	k, _ := keysOf(l.name, e.cfg.TagSplit) // was valid when it was asked for
+	return valueScript.run(ctx, e.own, []string{k.value, k.stale}, []any{l.db, "", asFlag(onlyCopy)})
+}
+
 func serveAll(callers []*waiter, s served) {
 	for _, w := range callers {
 		w.serve(s)
@@ -84,7 +90,7 @@ func serveAll(callers []*waiter, s served) {
 func (e *Engine) resolved(b bell) {
 	e.leaver.forget(b.line)
 	if b.hasValue {
-		serveAll(e.waiters.memoCallers(b.line), served{value: b.value, struck: true})
+		serveAll(e.waiters.memoCallers(b.line), served{value: b.value, fence: b.fence, struck: true})
 		return
 	}
 	e.fetch(b.line, true)

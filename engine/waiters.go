@@ -42,6 +42,7 @@ type grant struct {
 // the script which stored it took the waiter out of the line.
 type served struct {
 	value    string
+	fence    int64 // of the promise that the value was made for, 0: it is for whoever waits
 	struck   bool
 	rejected bool
 }

@@ -109,10 +109,11 @@ local function give(s, a, owner, head)
     owner.instance and 0 or 1, math.max(a.length, 1), since(s), rings }
 end
 
-local function ask(s, kind)
+-- impatient: the caller has something else, if it is not his turn.
+local function ask(s, kind, impatient)
   local a = {
     token = ARGV[7], attempt = INSTANCE .. ':' .. ARGV[8], first = ARGV[9] == '1',
-    lease = tonumber(ARGV[10]), nowait = ARGV[11] == '1',
+    lease = tonumber(ARGV[10]), nowait = ARGV[11] == '1' or impatient,
     entry = call('HGET', WAITING, ARGV[7]),
     head = call('LINDEX', QUEUE, 0), length = call('LLEN', QUEUE),
   }

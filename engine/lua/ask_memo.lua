@@ -2,8 +2,10 @@
 --
 -- KEYS  5 value   6 error: <o|m> <fence of the promise it was> <message>; m is for everyone, o (once)
 --       for those who were waiting for that promise, or for it to be made
+--       7 stale copy of the value (value.lua)
 -- ARGV  as ask.lua   14 since when the caller waits (line.lua), empty if he has not waited yet
--- Returns {value, v, rings} | {rejected, message, rings}, else as ask.lua: granted is the promise.
+-- Returns {value, v, rings} | {rejected, message, rings} | {stale, v, rings}: its TTL has ended, and another
+-- is making the next, else as ask.lua: granted is the promise.
 -- Atomic: who is told "wait" or "granted" is so because there is no value, and one who finds the
 -- value leaves the line, or hands on what he was handed for it, in the same step.
 
@@ -50,11 +52,40 @@ local function served(s)
   end
 end
 
+-- last returns the value whose TTL has ended, if it may still be served, and whether there is a copy of one that
+-- was deleted before.
+local function last(s)
+  local copy = call('GET', KEYS[7]) or ''
+  local least, most, at = string.match(copy, '^(%d+) (%d+) ()')
+  if not at then return nil, false end
+  if s.now >= tonumber(most) then return string.sub(copy, at), false end
+  return nil, s.now < tonumber(least)
+end
+
+-- unless_his answers with the stale value, unless it is the caller's turn to make the next.
+local function unless_his(s, stale)
+  local token = ARGV[7]
+  if s.owner and s.owner ~= token then
+    served(s)
+    return { 'stale', stale, rings }
+  end
+  local stands = call('HGET', WAITING, token)
+  local reply = ask(s, 'm', not stands)
+  if reply[1] == 'no' then return { 'stale', stale, rings } end
+  return reply
+end
+
 return run(function()
   local s = read()
   local value = call('GET', KEYS[5])
   local message = not value and rejection()
-  if not value and not message then return ask(s, 'm') end
+  if not value and not message then
+    local stale, deleted = last(s)
+    if stale then return unless_his(s, stale) end
+    local reply = ask(s, 'm')
+    if deleted then call('DEL', KEYS[7]) end
+    return reply
+  end
   served(s)
   if value then return { 'value', value, rings } end
   return { 'rejected', message, rings }

@@ -72,6 +72,13 @@ local function parse(place)
   }
 end
 
+-- clock is Redis's, in us.
+local function clock()
+  if ARGV[1] ~= '' then return tonumber(ARGV[1]) * 1000 end
+  local t = call('TIME')
+  return tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
 -- read returns owner (false: free), record (n, tok, att, st, own), suspects, clock. lapsed: the lock
 -- was handed to tok, who did not claim it in time. session: it is held for as long as a connection.
 local function read()
@@ -84,12 +91,7 @@ local function read()
   s.by = parse(s.att or '')
   s.suspects = {}
   for instance, since in string.gmatch(f[5] or '', '(%w+)@(%d+)') do s.suspects[instance] = tonumber(since) end
-  if ARGV[1] ~= '' then
-    s.us = tonumber(ARGV[1]) * 1000
-  else
-    local t = call('TIME')
-    s.us = tonumber(t[1]) * 1000000 + tonumber(t[2])
-  end
+  s.us = clock()
   s.now = math.floor(s.us / 1000)
   s.lapsed = s.st == 'p' and s.owner ~= s.tok and s.by.instance ~= nil
   s.absolved = s.suspects[INSTANCE] ~= nil -- who asks is alive

@@ -1,7 +1,7 @@
 -- reject.lua: KS.REJECT tells everyone who waits for the value that there will be none, and gives the
 -- promise back.
 --
--- KEYS  5 value   6 error (ask_memo.lua)
+-- KEYS  5 value   6 error (ask_memo.lua)   7 stale copy, which goes if there is a TTL
 -- ARGV  7 token   8 message   9 TTL in ms for which the error answers everyone, empty: only those who
 --       wait now   10 TTL in ms of the error for those
 -- Returns {1, rings, 1 if KS.MEMO callers of the asking instance waited, fence of the promise}, or
@@ -13,6 +13,7 @@ return run(function()
   local s = read()
   if not promised(s, token) then return { 0, rings, 0, '0' } end
   call('GET', KEYS[6])
+  call('GET', KEYS[7])
   local owner, instances = strike(s)
   local fence = since(s) -- a stranger's promise has none of its own
   local mine = announce(instances, 'e ' .. DB .. ' ' .. #NAME .. ' ' .. fence .. ' ' .. NAME .. message)
@@ -23,6 +24,7 @@ return run(function()
   tell(owner and owner.token)
   local kind = ttl == '' and 'o' or 'm'
   call('SET', KEYS[6], kind .. ' ' .. fence .. ' ' .. message, 'PX', ttl == '' and ARGV[10] or ttl)
+  if kind == 'm' then call('DEL', KEYS[7]) end
   call('HSET', FENCE, 'n', fence)
   if not owner then call('PEXPIRE', FENCE, fence_ttl(0)) end
   pass_on(s, owner)

@@ -133,14 +133,14 @@ func TestKeysOfAWrongType(t *testing.T) {
 	t.Parallel()
 	s := stage.Setup{}.Start(t)
 	c := s.Client(t, 0)
-	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "value", "error"} {
+	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "value", "error", "stale"} {
 		name := "wrong:" + what
 		key := stage.KeyOf(name, what)
 		if what == "value" {
 			key = name
 		}
 		switch what {
-		case "lock", "value", "error":
+		case "lock", "value", "error", "stale":
 			s.Must(t, "RPUSH", key, "x")
 		default:
 			s.Must(t, "SET", key, "x")
@@ -148,8 +148,8 @@ func TestKeysOfAWrongType(t *testing.T) {
 		before := s.Dump(t)
 		calls := [][]string{{"KS.LOCK", name}, {"KS.LOCK", name, "NOWAIT"}, {"KS.LOCK", name, "SESSION", "TOKEN", "t"}}
 		switch what {
-		case "value", "error":
-			calls = [][]string{{"KS.MEMO", name}, {"KS.MEMO", name, "NOWAIT"}}
+		case "value", "error", "stale":
+			calls = [][]string{{"KS.MEMO", name}, {"KS.MEMO", name, "NOWAIT"}, {"KS.FORGET", name}}
 		case "lock":
 			calls = append(calls, []string{"KS.UNLOCK", name, "x"}, []string{"KS.EXTEND", name, "x", "EX", "5"},
 				[]string{"KS.MEMO", name}, []string{"KS.RESOLVE", name, "x", "v"}, []string{"KS.REJECT", name, "x", "m"},
@@ -195,7 +195,7 @@ func TestKeysOfAWrongType(t *testing.T) {
 // withoutWrong removes what the test has put there and checks that nothing else is.
 func withoutWrong(t *testing.T, s *stage.Stage) {
 	t.Helper()
-	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "error"} {
+	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "error", "stale"} {
 		s.Must(t, "DEL", stage.KeyOf("wrong:"+what, what))
 	}
 	s.Must(t, "DEL", "wrong:value")
