@@ -223,3 +223,42 @@ func TestTheShellOrdersAndServesAndKeepsNothingness(t *testing.T) {
 	c.Expect(stage.Refusal("MEMOERR no such user"), "KS.MEMO", "user:404")
 	stage.WantValue(t, c.Call("KS.MEMO", "nickname:7"), "")
 }
+
+func TestTheOldValueIsServedWhileTheNextIsMade(t *testing.T) {
+	t.Parallel()
+	for _, languages := range rotations {
+		t.Run(strings.Join(languages, " "), func(t *testing.T) {
+			t.Parallel()
+			s := startScene(t)
+			first := s.start(t, languages[0], "refreshed", 0, "100")
+			first.hear(t, "computes")
+			first.tell("snow")
+			equal(t, "the weather", first.hear(t, "value"), "snow")
+			stage.Eventually(t, "the weather is old", func() bool { return s.get(t, "weather:arendelle") == "" })
+
+			second := s.start(t, languages[1], "refreshed", 1, "60000")
+			second.hear(t, "computes")
+			for i, language := range languages {
+				p := s.start(t, language, "refreshed", i%2, "100")
+				equal(t, "the weather meanwhile", p.hear(t, "value"), "snow")
+				p.end(t)
+			}
+			second.tell("sun")
+			equal(t, "the weather", second.hear(t, "value"), "sun")
+			second.end(t)
+			third := s.start(t, languages[2], "refreshed", 0, "100")
+			equal(t, "the weather", third.hear(t, "value"), "sun")
+		})
+	}
+}
+
+func TestTheShellIsToldThatAValueIsOld(t *testing.T) {
+	s := startScene(t)
+	c := s.Client(t, 0)
+	c.Call("KS.MEMO", "weather:arendelle", "TOKEN", "t")
+	t.Setenv("token", "t")
+	said := s.shell(t, []string{"An old value while the next is made"}).end(t)
+	if len(said) != 5 || said[0] != "1" || said[1] != "generate" || said[3] != "stale" || said[4] != "snow" {
+		t.Errorf("%q", said)
+	}
+}

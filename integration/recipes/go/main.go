@@ -23,20 +23,21 @@ var (
 
 // programs make a recipe do something that a test can look at.
 var programs = map[string]func(ctx context.Context, args []string) error{
-	"add":      add,
-	"claim":    runClaim,
-	"dine":     dine,
-	"lead":     runLead,
-	"limit":    runLimit,
-	"nickname": runNickname,
-	"ordered":  runOrdered,
-	"patience": patience,
-	"rename":   runRename,
-	"report":   runReport,
-	"serve":    runServe,
-	"transfer": runTransfer,
-	"update":   runUpdate,
-	"user":     runUser,
+	"add":       add,
+	"claim":     runClaim,
+	"dine":      dine,
+	"lead":      runLead,
+	"limit":     runLimit,
+	"nickname":  runNickname,
+	"ordered":   runOrdered,
+	"patience":  patience,
+	"rename":    runRename,
+	"refreshed": runRefreshed,
+	"report":    runReport,
+	"serve":     runServe,
+	"transfer":  runTransfer,
+	"update":    runUpdate,
+	"user":      runUser,
 }
 
 func main() {
