@@ -8,21 +8,19 @@ import (
 	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
-func TestGeneratorsThatFail(t *testing.T) {
-	onOneAndThree(t, map[string]func(*testing.T, *stage.Stage){
-		"a lease outlives its connection":                  leaseOutlivesConnection,
-		"a SESSION promise ends with its connection":       sessionEnds,
-		"a lease that runs out promotes the first":         lapses,
-		"resolving late stores nothing":                    resolvesLate,
-		"rejecting late tells nobody":                      rejectsLate,
-		"a second answer counts for nothing":               answersTwice,
-		"a generator gives up":                             givesUp,
-		"a rejection is told to all who wait":              rejects,
-		"a rejection with a TTL is told to those who come": rejectsForAWhile,
-		"promises lapse one after the other":               allLapse,
-		"a generator that asks again has the same promise": asksAgain,
-		"a lease may be made longer":                       extends,
-	})
+var generatorScenes = []stage.Scene{
+	{Name: "a lease outlives its connection", Run: leaseOutlivesConnection},
+	{Name: "a SESSION promise ends with its connection", Run: sessionEnds},
+	{Name: "a lease that runs out promotes the first", Run: lapses},
+	{Name: "resolving late stores nothing", Run: resolvesLate},
+	{Name: "rejecting late tells nobody", Run: rejectsLate},
+	{Name: "a second answer counts for nothing", Run: answersTwice},
+	{Name: "a generator gives up", Run: givesUp},
+	{Name: "a rejection is told to all who wait", Run: rejects},
+	{Name: "a rejection with a TTL is told to those who come", Run: rejectsForAWhile},
+	{Name: "promises lapse one after the other", Run: allLapse},
+	{Name: "a generator that asks again has the same promise", Run: asksAgain},
+	{Name: "a lease may be made longer", Run: extends},
 }
 
 func leaseOutlivesConnection(t *testing.T, s *stage.Stage) {

@@ -22,10 +22,16 @@ func cutOff(t *testing.T) *stage.Stage {
 func ownLinks(t *testing.T, s *stage.Stage, proxy, which int) []*harness.Link {
 	t.Helper()
 	var links []*harness.Link
+	var own []stage.Peer
+	defer func() {
+		if t.Failed() {
+			t.Logf("the own connections of proxy %d: %v", proxy, own)
+		}
+	}()
 	stage.Eventually(t, "both subscriptions stand", func() bool {
-		links = nil
+		links, own = nil, s.Own(t, proxy)
 		subscribed := map[string]int{}
-		for _, p := range s.Own(t, proxy) {
+		for _, p := range own {
 			subscribed[p["sub"]]++
 			if which == 0 || p["sub"] == fmt.Sprint(which) {
 				links = append(links, s.Relays[proxy].Link(p["addr"]))
@@ -45,27 +51,27 @@ func TestSubscriptionsAreCut(t *testing.T) {
 			t.Run(what+", generator "+end, func(t *testing.T) {
 				t.Parallel()
 				s := cutOff(t)
-				cut := func() {
-					for _, l := range ownLinks(t, s, 1, channels) {
-						l.Cut()
-					}
-				}
 				// Between ask and answer, and they come back at once.
 				c := begin(t, s)
-				cut()
+				for _, l := range ownLinks(t, s, 1, channels) {
+					l.Cut()
+				}
 				c.endsBy(end, what+" cut between ask and answer")
 
 				// They come back after the answer only.
 				c = begin(t, s)
+				links := ownLinks(t, s, 1, channels)
 				s.Relays[1].Refuse(true)
-				cut()
+				for _, l := range links {
+					l.Cut()
+				}
 				began := c.answers(end)
 				s.Relays[1].Refuse(false)
 				c.ended(end, what+" cut between ask and answer, back after it", began)
 
 				// What was to be heard has been sent, and is lost with the connection.
 				c = begin(t, s)
-				links := ownLinks(t, s, 1, channels)
+				links = ownLinks(t, s, 1, channels)
 				for _, l := range links {
 					l.LimitDown(0)
 				}
@@ -135,8 +141,9 @@ func TestSubscriptionsAreGoneBeforeTheAsk(t *testing.T) {
 			s := cutOff(t)
 			callers := []*stage.Client{s.Client(t, 1), s.Client(t, 1)}
 			generator := s.Client(t, 1)
+			links := ownLinks(t, s, 1, 0)
 			s.Relays[1].Refuse(true)
-			for _, l := range ownLinks(t, s, 1, 0) {
+			for _, l := range links {
 				l.Cut()
 			}
 			c := &scene{Stage: s, t: t, name: "cut:" + end, generator: generator}
@@ -188,25 +195,24 @@ func TestARejectionIsMissedByWhoIsOutOfReachForLong(t *testing.T) {
 	for _, l := range links {
 		l.Resume()
 	}
-	// Both ask now: one generates, if the message is not heard late from the connection that hung.
-	told := 0
-	for i := range out {
-		got := stage.Parse(t, out[i].Reply(t))
-		if got == stage.Refusal("MEMOERR no") {
+	// Both ask now, in whatever order: one generates, if the message is not heard late from the connection that hung.
+	outcomes := stage.Collect(out)
+	told, generated := 0, 0
+	for range out {
+		o := <-outcomes
+		if o.Err != nil {
+			t.Fatalf("a waiter that was out of reach is not answered: %v", o.Err)
+		}
+		if g, err := stage.AsGrant(o.Reply); err == nil && generated == 0 {
+			generated++
+			s.Client(t, 0).Expect(int64(1), "KS.RESOLVE", c.name, g.Token, "v", "PX", "60000")
+		} else if o.Reply == stage.Refusal("MEMOERR no") {
 			told++
-			continue
+		} else {
+			stage.WantValue(t, o.Reply, "v")
 		}
-		g, err := stage.AsGrant(got)
-		if err != nil {
-			t.Fatalf("a waiter that was out of reach is answered %#v", got)
-		}
-		s.Client(t, 0).Expect(int64(1), "KS.RESOLVE", c.name, g.Token, "v", "PX", "60000")
-		for _, later := range out[i+1:] {
-			stage.WantValue(t, later.Next(), "v")
-		}
-		break
 	}
-	c.row("a proxy out of reach for more than 10 s is back", fmt.Sprintf("%d have the error, one generates for the others", told), time.Since(began), 15*time.Second)
+	c.row("a proxy out of reach for more than 10 s is back", fmt.Sprintf("%d have the error, %d generate, the others have the value", told, generated), time.Since(began), 15*time.Second)
 }
 
 // The generator's connection breaks when Redis has executed the answer and the reply is on its way.
@@ -257,12 +263,6 @@ func TestAHugeValueLeavesTheInboxesAlive(t *testing.T) {
 		c.join(proxy)
 	}
 	c.awaitSubscribed(3)
-	ids := map[string]bool{}
-	for _, p := range s.Own(t, -1) {
-		if p["sub"] != "0" {
-			ids[p["id"]] = true
-		}
-	}
 	value := strings.Repeat("huge", 34<<20/4)
 	began := time.Now()
 	c.generator.Expect(int64(1), "KS.RESOLVE", c.name, c.promise.Token, value, "PX", "60000")
@@ -276,11 +276,8 @@ func TestAHugeValueLeavesTheInboxesAlive(t *testing.T) {
 		}
 	}
 	c.row("generator resolves with 34 MB", "3 of 3 have the value, no subscription is cut", time.Since(began), 2*time.Minute)
-	for _, p := range s.Own(t, -1) {
-		delete(ids, p["id"])
-	}
-	if len(ids) > 0 {
-		t.Errorf("%d subscriptions were cut", len(ids))
+	if log := s.Log(); strings.Contains(log, "output buffer limits") { // subscriptions may also be dialled anew because all is slow
+		t.Errorf("Redis has cut a subscriber off:\n%s", log)
 	}
 	s.Must(t, "DEL", c.name)
 	// Bells ring: a hand-off to each proxy.

@@ -10,10 +10,9 @@ import (
 )
 
 func TestEverythingIsFlushedWhileOneGenerates(t *testing.T) {
-	t.Parallel()
-	for _, proxies := range []int{1, 3} {
+	stage.OnOneAndThree(t, "all data is flushed", func(t *testing.T, proxies int) {
+		s := stage.Setup{Proxies: proxies}.Start(t)
 		for _, lease := range [][]string{{"EX", "60"}, {"SESSION"}} {
-			s := stage.Setup{Proxies: proxies}.Start(t)
 			c := begin(t, s, lease...)
 			s.Must(t, "FLUSHALL")
 			began := time.Now()
@@ -24,88 +23,78 @@ func TestEverythingIsFlushedWhileOneGenerates(t *testing.T) {
 			rest := c.resolves(w, crowd-1)
 			c.row(fmt.Sprintf("FLUSHALL while one generates (%v)", lease), fmt.Sprintf("0 for its resolve; one is promoted, 5 have its value (after %v)", rest.Round(time.Millisecond)), took, 10*time.Second)
 		}
-	}
+	})
 }
 
 func TestRedisRestartsWhileOneGenerates(t *testing.T) {
-	t.Parallel()
-	for _, proxies := range []int{1, 3} {
-		for _, keeps := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%d proxies, with data %v", proxies, keeps), func(t *testing.T) {
-				t.Parallel()
-				var config []string
-				failure := "Redis restarts without its data while one generates"
-				if keeps {
-					config = []string{"--appendonly", "yes", "--appendfsync", "always"}
-					failure = "Redis restarts with its data while one generates"
-				}
-				s := stage.Setup{Proxies: proxies, Redis: config}.Start(t)
-				c := begin(t, s, "EX", "600")
-				began := time.Now()
-				s.Kill(t)
-				for range crowd {
-					if o := <-c.outcomes; o.Err == nil {
-						if _, refused := o.Reply.(stage.Refusal); !refused {
-							t.Fatalf("a waiter is answered %#v", o.Reply)
-						}
-					}
-				}
-				c.generator.AwaitEnd(t)
-				c.row(failure, "6 of 6 connections are closed", time.Since(began), soon)
-				s.Again(t)
-				began = time.Now()
-				for proxy := range s.Proxies {
-					again, g := s.LockAgain(t, proxy, fmt.Sprint("again:", proxy))
-					again.Unlock(fmt.Sprint("again:", proxy), g)
-				}
-				c.row(failure, "calls are served again", time.Since(began), 10*time.Second)
+	stage.OnOneAndThree(t, "with its data", func(t *testing.T, proxies int) { restarts(t, proxies, true) })
+	stage.OnOneAndThree(t, "without its data", func(t *testing.T, proxies int) { restarts(t, proxies, false) })
+}
 
-				before := c.waiters
-				c.waiters = nil
-				if !keeps {
-					c.generator = s.Client(t, 0)
-					old := c.promise
-					c.promise = c.generator.Generate(c.name)
-					c.generator.Expect(int64(0), "KS.RESOLVE", c.name, old.Token, "of one who lost it")
-				}
-				callers := make([]*stage.Client, len(before))
-				for i := range callers {
-					callers[i] = s.Client(t, i%proxies)
-					callers[i].Ask("KS.MEMO", c.name)
-					c.waiters = append(c.waiters, &stage.Waiter{Client: callers[i], Name: c.name})
-				}
-				stage.Eventually(t, "all wait again", func() bool { return len(s.Line(t, c.name)) >= crowd })
-				c.collect(c.waiters...)
-				began = time.Now()
-				s.Client(t, proxies-1).Expect(int64(1), "KS.RESOLVE", c.name, c.promise.Token, "v", "PX", "60000")
-				c.have("v", crowd)
-				outcome := "callers wait for the same promise, whose resolve they have"
-				if !keeps {
-					outcome = "one of the callers generates, 0 for the old one; the others have its value"
-				}
-				c.row(failure, outcome, time.Since(began), soon)
-				c.closes("v")
-			})
+func restarts(t *testing.T, proxies int, keeps bool) {
+	var config []string
+	failure := "Redis restarts without its data while one generates"
+	if keeps {
+		config = []string{"--appendonly", "yes", "--appendfsync", "always"}
+		failure = "Redis restarts with its data while one generates"
+	}
+	s := stage.Setup{Proxies: proxies, Redis: config}.Start(t)
+	c := begin(t, s, "EX", "600")
+	began := time.Now()
+	s.Kill(t)
+	for range crowd {
+		if o := <-c.outcomes; o.Err == nil {
+			if _, refused := o.Reply.(stage.Refusal); !refused {
+				t.Fatalf("a waiter is answered %#v", o.Reply)
+			}
 		}
 	}
+	c.generator.AwaitEnd(t)
+	c.row(failure, "6 of 6 connections are closed", time.Since(began), soon)
+	s.Again(t)
+	began = time.Now()
+	for proxy := range s.Proxies {
+		again, g := s.LockAgain(t, proxy, fmt.Sprint("again:", proxy))
+		again.Unlock(fmt.Sprint("again:", proxy), g)
+	}
+	c.row(failure, "calls are served again", time.Since(began), 10*time.Second)
+
+	before := c.waiters
+	c.waiters = nil
+	if !keeps {
+		c.generator = s.Client(t, 0)
+		old := c.promise
+		c.promise = c.generator.Generate(c.name)
+		c.generator.Expect(int64(0), "KS.RESOLVE", c.name, old.Token, "of one who lost it")
+	}
+	callers := make([]*stage.Client, len(before))
+	for i := range callers {
+		callers[i] = s.Client(t, i%proxies)
+		callers[i].Ask("KS.MEMO", c.name)
+		c.waiters = append(c.waiters, &stage.Waiter{Client: callers[i], Name: c.name})
+	}
+	stage.Eventually(t, "all wait again", func() bool { return len(s.Line(t, c.name)) >= crowd })
+	c.collect(c.waiters...)
+	began = time.Now()
+	s.Client(t, proxies-1).Expect(int64(1), "KS.RESOLVE", c.name, c.promise.Token, "v", "PX", "60000")
+	c.have("v", crowd)
+	outcome := "callers wait for the same promise, whose resolve they have"
+	if !keeps {
+		outcome = "one of the callers generates, 0 for the old one; the others have its value"
+	}
+	c.row(failure, outcome, time.Since(began), soon)
+	c.closes("v")
 }
 
 // Somebody puts a key of another type in the place of one of ours: the calls that need it are refused and do
 // nothing by halves; with the key gone all goes on.
 func TestKeysOfAWrongTypeWhileOneGenerates(t *testing.T) {
-	t.Parallel()
-	for _, proxies := range []int{1, 3} {
-		s := stage.Setup{Proxies: proxies}.Start(t)
-		for _, what := range []string{"value", "lock", "lockwaiting", "lockwaitingset", "fence", "error"} {
-			t.Run(fmt.Sprintf("%d proxies, %s, for a moment", proxies, what), func(t *testing.T) {
-				t.Parallel()
-				wrongType(t, s, what)
-			})
-			t.Run(fmt.Sprintf("%d proxies, %s, for good", proxies, what), func(t *testing.T) {
-				t.Parallel()
-				wrongTypeForGood(t, s, what)
-			})
-		}
+	for _, what := range []string{"value", "lock", "lockwaiting", "lockwaitingset", "fence", "error"} {
+		stage.OnOneAndThree(t, what, func(t *testing.T, proxies int) {
+			s := stage.Setup{Proxies: proxies}.Start(t)
+			wrongType(t, s, what)
+			wrongTypeForGood(t, s, what)
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package memo
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -207,25 +208,12 @@ func (c *scene) row(failure, outcome string, took, bound time.Duration) {
 // soon is for what happens at once: what a busy machine may make of it.
 const soon = 3 * time.Second
 
-// onOneAndThree plays tests that break nothing but their own name, each on one and on three proxies.
-func onOneAndThree(t *testing.T, plays map[string]func(*testing.T, *stage.Stage)) {
-	t.Parallel()
-	for _, proxies := range []int{1, 3} {
-		t.Run(fmt.Sprint(proxies, " proxies"), func(t *testing.T) {
-			t.Parallel()
-			s := stage.Setup{Proxies: proxies}.Start(t)
-			t.Run("on one stage", func(t *testing.T) {
-				for name, play := range plays {
-					t.Run(name, func(t *testing.T) {
-						t.Parallel()
-						play(t, s)
-					})
-				}
-			})
-			s.NothingLeft(t)
-		})
-	}
-}
+// together are the scenes that break nothing but their own name.
+var together = slices.Concat(callerScenes, generatorScenes, waiterScenes, strangerScenes)
+
+// What is promised does not depend on how many proxies there are: both play the same scenes.
+func TestOnOneProxy(t *testing.T)     { stage.Setup{Proxies: 1}.Play(t, together) }
+func TestOnThreeProxies(t *testing.T) { stage.Setup{Proxies: 3}.Play(t, together) }
 
 // sinceOrZero is how long ago something was, 0 if it is still to come.
 func sinceOrZero(at time.Time) time.Duration { return max(0, time.Since(at)) }

@@ -9,21 +9,19 @@ import (
 	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
-func TestStrangersWriteOurKeys(t *testing.T) {
-	onOneAndThree(t, map[string]func(*testing.T, *stage.Stage){
-		"a value is stored and published while one generates":            storedAndPublished,
-		"a value is stored while one generates, and nobody is told":      storedInSilence,
-		"a value for a millisecond while one generates":                  storedBriefly,
-		"a value is deleted while one generates":                         deletedWhileGenerating,
-		"a value is deleted just after the resolve":                      deletedAfterResolve,
-		"a message without a value":                                      messageOnly,
-		"the lock is deleted":                                            lockDeleted,
-		"the lock is a stranger's":                                       lockTaken,
-		"the line, the places, the fence or the error is deleted":        keysDeleted,
-		"everything is deleted":                                          flushed,
-		"a value is stored when nobody asks, and when one is promoted":   storedAtOtherTimes,
-		"a generator that a stranger's value overtook may still resolve": resolvesOverStranger,
-	})
+var strangerScenes = []stage.Scene{
+	{Name: "a value is stored and published while one generates", Run: storedAndPublished},
+	{Name: "a value is stored while one generates, and nobody is told", Run: storedInSilence},
+	{Name: "a value for a millisecond while one generates", Run: storedBriefly},
+	{Name: "a value is deleted while one generates", Run: deletedWhileGenerating},
+	{Name: "a value is deleted just after the resolve", Run: deletedAfterResolve},
+	{Name: "a message without a value", Run: messageOnly},
+	{Name: "the lock is deleted", Run: lockDeleted},
+	{Name: "the lock is a stranger's", Run: lockTaken},
+	{Name: "the line, the places, the fence or the error is deleted", Run: keysDeleted},
+	{Name: "everything is deleted", Run: flushed},
+	{Name: "a value is stored when nobody asks, and when one is promoted", Run: storedAtOtherTimes},
+	{Name: "a generator that a stranger's value overtook may still resolve", Run: resolvesOverStranger},
 }
 
 func (c *scene) publish(payload string) {

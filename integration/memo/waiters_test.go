@@ -10,16 +10,14 @@ import (
 	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
-func TestWaitersThatGo(t *testing.T) {
-	onOneAndThree(t, map[string]func(*testing.T, *stage.Stage){
-		"any waiter may hang up":                         anyHangsUp,
-		"all waiters hang up":                            allHangUp,
-		"the promoted hangs up with the promise":         promotedHangsUp,
-		"WAIT ends with nil":                             waitEnds,
-		"a call that is sent again takes the place over": waiterAsksAgain,
-		"the last waiter leaves while another comes":     leavesAndComes,
-		"lock callers wait in the same line":             mixed,
-	})
+var waiterScenes = []stage.Scene{
+	{Name: "any waiter may hang up", Run: anyHangsUp},
+	{Name: "all waiters hang up", Run: allHangUp},
+	{Name: "the promoted hangs up with the promise", Run: promotedHangsUp},
+	{Name: "WAIT ends with nil", Run: waitEnds},
+	{Name: "a call that is sent again takes the place over", Run: waiterAsksAgain},
+	{Name: "the last waiter leaves while another comes", Run: leavesAndComes},
+	{Name: "lock callers wait in the same line", Run: mixed},
 }
 
 // without is the waiters but one.
