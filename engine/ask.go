@@ -252,7 +252,7 @@ func (e *Engine) rest(ctx context.Context, c *call, w *waiter, a answer, over <-
 		case s := <-w.value:
 			again.Stop()
 			if s.fence > 0 && c.since > s.fence { // of before the call: the value is gone again, or was forgotten
-				continue
+				return a, false, nil // a later one may have found no room beside it
 			}
 			if !s.struck {
 				d := c.departure()

@@ -109,7 +109,7 @@ var mutants = []mutant{
 	{"a direct hand-over that leaves the place", releaseScript, "          call('LREM', QUEUE, 1, next)\n", "", byHistories},
 	{"a direct hand-over for the releaser's lease", releaseScript, "call('SET', LOCK, next, 'PX', ARGV[10])", "call('SET', LOCK, next, 'PX', 2000)", byHistories},
 	{"a direct hand-over that tells no one who is first", releaseScript, "number and { number .. ' ' .. head } or {}", "{}", byHistories},
-	{"a direct hand-over before one who can't be rung", releaseScript, "call('PUBSUB', 'NUMSUB', inbox)[2] ~= 0 and", "", byHistories},
+	{"a direct hand-over before one who can't be rung", releaseScript, "(call('PUBSUB', 'NUMSUB', inbox)[2] or 0) ~= 0 and", "", byHistories},
 	{"a connection of another proxy is not told", releaseScript, "string.sub(f[6] or '', 1, 1) == 'l' or", "true or", byHistories},
 	{"direct fences that fall behind what was seen", releaseScript, "short.fence(last, us, ARGV[12])", "short.fence(last, us, 0)", byHistories},
 	{"a short way whose fence nobody clears away", askLockScript, "last == 0 or ", "", byHistories},

@@ -26,7 +26,7 @@ do
         local us = short.clock()
         local fence = short.fence(last, us, ARGV[12])
         if fence and (instance or not head)
-          and (not inbox or call('PUBSUB', 'NUMSUB', inbox)[2] ~= 0 and may('PUBLISH', inbox, ''))
+          and (not inbox or (call('PUBSUB', 'NUMSUB', inbox)[2] or 0) ~= 0 and may('PUBLISH', inbox, ''))
           and may('SET', LOCK, '') and may('DEL', LOCK) and may('PEXPIRE', LOCK, '1') and may('HSET', WAITING, '', '')
           and may('HDEL', WAITING, '') and may('RPUSH', QUEUE, '') and may('LPUSH', QUEUE, '') and may('LREM', QUEUE, '1', '')
           and may('PUBLISH', ARGV[5], '') and call('HDEL', WAITING, next) == 1 then
