@@ -16,6 +16,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/rueidis"
 	"github.com/redis/rueidis/rueidislock"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/process"
 )
 
 // lease is how long a lock lives that nobody gives back: far longer than a run,
@@ -27,6 +29,7 @@ type contestant struct {
 	name     string
 	settings string // what a reader of its figures has to know
 	lock     lockFunc
+	relay    *process.Server // between it and Redis; nil if there is none
 	close    func()
 	again    atomic.Int64 // waits that were given up as hopeless and begun again
 }
@@ -37,6 +40,7 @@ type lockFunc func(ctx context.Context, name string) (unlock func(context.Contex
 
 var constructors = map[string]func(*bench) (*contestant, error){
 	"ks": newKS, "redislock": newRedislock, "redsync": newRedsync, "rueidislock": newRueidislock,
+	throughHAProxy: newRedislockThroughHAProxy,
 }
 
 func contestantNames() []string { return slices.Sorted(maps.Keys(constructors)) }
@@ -50,6 +54,7 @@ func (b *bench) newClient(addr string) *redis.Client {
 func newKS(b *bench) (*contestant, error) {
 	client := b.newClient(b.proxy.Addr())
 	return &contestant{
+		relay:    b.proxy,
 		settings: fmt.Sprintf("go-redis through the proxy, %d connections, KS.LOCK name PX %d, KS.UNLOCK name token", b.workers, lease.Milliseconds()),
 		lock: func(ctx context.Context, name string) (func(context.Context) error, error) {
 			granted, err := client.Do(ctx, "KS.LOCK", name, "PX", lease.Milliseconds()).Slice()
@@ -68,8 +73,19 @@ func newKS(b *bench) (*contestant, error) {
 	}, nil
 }
 
-func newRedislock(b *bench) (*contestant, error) {
-	client := b.newClient(b.redis.Addr())
+// throughHAProxy tells what a relay in between costs that knows nothing of locks.
+const throughHAProxy = "redislock-haproxy"
+
+func newRedislockThroughHAProxy(b *bench) (*contestant, error) {
+	c, err := b.newRedislockTo(b.haproxy)
+	c.relay, c.settings = b.haproxy, c.settings+", through haproxy in TCP mode"
+	return c, err
+}
+
+func newRedislock(b *bench) (*contestant, error) { return b.newRedislockTo(b.redis) }
+
+func (b *bench) newRedislockTo(server *process.Server) (*contestant, error) {
+	client := b.newClient(server.Addr())
 	locker := redislock.New(client)
 	opts := &redislock.Options{RetryStrategy: redislock.LinearBackoff(b.retry)}
 	return &contestant{

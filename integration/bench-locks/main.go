@@ -1,6 +1,7 @@
 // Command bench-locks compares KS.LOCK and KS.UNLOCK through the built proxy with
 // three lock libraries for Go used directly on the same Redis: redislock, redsync
-// and rueidislock.
+// and rueidislock; and with redislock through haproxy, if that is installed: it
+// shows how much of the difference is the price of any relay in between.
 //
 //	go build -o bin/keysmith-proxy ./cmd/keysmith-proxy
 //	go -C integration/bench-locks run . -proxy ../../bin/keysmith-proxy
@@ -106,7 +107,7 @@ func run(ctx context.Context, opts options) error {
 	}
 	results, err := b.measureAll(ctx)
 	if err != nil {
-		return errors.Join(err, process.Died(b.redis, b.proxy))
+		return errors.Join(err, process.Died(b.redis, b.proxy, b.haproxy))
 	}
 	fmt.Print(results.String())
 	for _, c := range b.contestants {

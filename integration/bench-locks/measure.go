@@ -42,6 +42,7 @@ func percentilesOf(times []time.Duration) percentiles {
 func (b *bench) measureAll(ctx context.Context) (*results, error) {
 	r := &results{options: b.options, runs: map[cell][]measurement{}}
 	for _, c := range b.contestants {
+		r.contestants = append(r.contestants, c.name)
 		for _, name := range b.cases {
 			if _, err := b.measure(ctx, c, name, warmUp); err != nil {
 				return nil, fmt.Errorf("warm-up, %s, %s: %w", c.name, name, err)
@@ -69,14 +70,14 @@ func (b *bench) measureAll(ctx context.Context) (*results, error) {
 // the lock once: else the longest waits would be missing.
 func (b *bench) measure(ctx context.Context, c *contestant, name string, duration time.Duration) (measurement, error) {
 	workers := b.crew(c.name, name)
-	from, err := b.usage()
+	from, err := b.usage(c.relay)
 	if err != nil {
 		return measurement{}, err
 	}
 	if err := work(ctx, workers, c.lock, from.at.Add(duration), stuck); err != nil {
 		return measurement{}, err
 	}
-	to, err := b.usage()
+	to, err := b.usage(c.relay)
 	if err != nil {
 		return measurement{}, err
 	}
@@ -107,15 +108,15 @@ func (o options) crewSize(name string) int {
 // usage is what has been used up so far.
 type usage struct {
 	at                   time.Time
-	redis, proxy, client time.Duration // on a core
+	redis, proxy, client time.Duration // on a core; proxy is what is between the contestant and Redis
 }
 
-func (b *bench) usage() (u usage, err error) {
+func (b *bench) usage(relay *process.Server) (u usage, err error) {
 	if u.redis, err = process.CPUTime(b.redis.Pid()); err != nil {
 		return u, err
 	}
-	if b.proxy != nil {
-		if u.proxy, err = process.CPUTime(b.proxy.Pid()); err != nil {
+	if relay != nil {
+		if u.proxy, err = process.CPUTime(relay.Pid()); err != nil {
 			return u, err
 		}
 	}

@@ -14,7 +14,8 @@ type cell struct{ name, contestant string }
 // results are all measurements: of each cell one per round.
 type results struct {
 	options
-	runs map[cell][]measurement
+	contestants []string
+	runs        map[cell][]measurement
 }
 
 // baseline is whom the others are compared with.
@@ -48,7 +49,7 @@ func (f figure) says(c cell) bool {
 	case "hand-off ms", "hand-off":
 		return c.name == "contended"
 	case "proxy CPU":
-		return c.contestant == "ks"
+		return c.contestant == "ks" || c.contestant == throughHAProxy
 	}
 	return true
 }
@@ -70,7 +71,7 @@ func (r *results) String() string {
 	fmt.Fprintln(w, strings.Join(first, "\t")+"\t")
 	fmt.Fprintln(w, strings.Join(second, "\t")+"\t")
 	for _, name := range r.cases {
-		for _, contestant := range r.only {
+		for _, contestant := range r.contestants {
 			fmt.Fprintln(w, strings.Join(r.row(cell{name, contestant}), "\t")+"\t")
 		}
 		fmt.Fprintln(w, strings.Repeat("\t", len(second)))

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 
 	"github.com/keysmith-proxy/keysmith-proxy/integration/process"
 )
@@ -14,6 +16,7 @@ type bench struct {
 	dir         string
 	redis       *process.Server
 	proxy       *process.Server // nil if KS.LOCK is not measured
+	haproxy     *process.Server // nil if nothing through it is measured
 	contestants []*contestant
 }
 
@@ -34,10 +37,13 @@ func (b *bench) startAll(ctx context.Context) (err error) {
 		return err
 	}
 	for _, name := range b.only {
-		if name == "ks" {
-			if b.proxy, err = process.StartProxy(ctx, b.binary, b.redis, "--maxclients", "1000"); err != nil {
-				return err
-			}
+		err := b.startRelay(ctx, name)
+		if errors.Is(err, exec.ErrNotFound) && name == throughHAProxy {
+			fmt.Println("haproxy is not installed: left out is", name)
+			continue
+		}
+		if err != nil {
+			return err
 		}
 		c, err := constructors[name](b)
 		if err != nil {
@@ -49,11 +55,23 @@ func (b *bench) startAll(ctx context.Context) (err error) {
 	return nil
 }
 
+// startRelay starts what a contestant needs between itself and Redis.
+func (b *bench) startRelay(ctx context.Context, contestant string) (err error) {
+	switch contestant {
+	case "ks":
+		b.proxy, err = process.StartProxy(ctx, b.binary, b.redis, "--maxclients", "1000")
+	case throughHAProxy:
+		b.haproxy, err = process.StartHAProxy(ctx, b.dir, b.redis, 1000)
+	}
+	return err
+}
+
 func (b *bench) stop() {
 	for _, c := range b.contestants {
 		c.close()
 	}
 	b.proxy.Stop()
+	b.haproxy.Stop()
 	b.redis.Stop()
 	os.RemoveAll(b.dir)
 }

@@ -70,38 +70,20 @@ func (s *servers) start(ctx context.Context, opts options) (err error) {
 // startRelay starts what is in front of Redis on a path. All get one thread for
 // the relaying on a machine with two cores, as the proxy does by default.
 func (s *servers) startRelay(ctx context.Context, path string, opts options) (*process.Server, error) {
-	port := process.FreePort()
 	switch path {
 	case "proxy":
 		return process.StartProxy(ctx, opts.binary, s.redis, "--maxclients", "9000")
 	case "haproxy":
-		config, err := s.writeFile("haproxy.cfg", fmt.Sprintf(haproxyConfig, opts.mostClients()+100, port, s.redis.Port))
-		if err != nil {
-			return nil, err
-		}
-		return process.Start(ctx, port, findSystem("haproxy"), "-db", "-f", config)
+		return process.StartHAProxy(ctx, s.dir, s.redis, opts.mostClients()+100)
 	default:
-		config, err := s.writeFile("nutcracker.yml", fmt.Sprintf(twemproxyConfig, port, s.redis.Port))
-		if err != nil {
+		port := process.FreePort()
+		config := filepath.Join(s.dir, "nutcracker.yml")
+		if err := os.WriteFile(config, fmt.Appendf(nil, twemproxyConfig, port, s.redis.Port), 0o600); err != nil {
 			return nil, err
 		}
-		return process.Start(ctx, port, findSystem("nutcracker"), "-v", "4", "-c", config, "-s", strconv.Itoa(process.FreePort()))
+		return process.Start(ctx, port, process.FindSystem("nutcracker"), "-v", "4", "-c", config, "-s", strconv.Itoa(process.FreePort()))
 	}
 }
-
-const haproxyConfig = `
-global
-    nbthread 1
-    maxconn %d
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 1h
-    timeout server 1h
-listen redis
-    bind 127.0.0.1:%d
-    server redis 127.0.0.1:%d
-`
 
 const twemproxyConfig = `
 redis:
@@ -111,21 +93,6 @@ redis:
   servers:
    - 127.0.0.1:%d:1
 `
-
-func (s *servers) writeFile(name, text string) (string, error) {
-	path := filepath.Join(s.dir, name)
-	return path, os.WriteFile(path, []byte(text), 0o600)
-}
-
-// findSystem also looks where users other than root usually don't.
-func findSystem(program string) string {
-	if _, err := exec.LookPath(program); err != nil {
-		if path := filepath.Join("/usr/sbin", program); exec.Command(path, "-v").Run() == nil {
-			return path
-		}
-	}
-	return program
-}
 
 func (s *servers) stop() {
 	for _, relay := range s.relays {
