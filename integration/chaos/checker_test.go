@@ -162,13 +162,13 @@ func TestLostDataSuspendExclusionAlone(t *testing.T) {
 		{token: "b", call: 4, ret: 5, lease: 10 * time.Second, outcome: yes, fence: 7},
 	}
 	h := story(both...)
-	h.lost(3*second, 4*second-1)
+	h.losses = []span{{3 * second, 4*second - 1}}
 	if wrong := h.verdict(nil); len(wrong) > 0 {
 		t.Errorf("a loss is blamed: %q", wrong)
 	}
 	both[1].fence = 5
 	h = story(both...)
-	h.lost(3*second, 4*second-1)
+	h.losses = []span{{3 * second, 4*second - 1}}
 	if wrong := h.verdict(nil); len(wrong) == 0 || !strings.Contains(wrong[0], "a fence falls") {
 		t.Errorf("a fence that falls at a loss is not seen: %q", wrong)
 	}

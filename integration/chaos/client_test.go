@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
 // answered bounds how much longer than its WAIT a call may take: what breaks lasts up to 6 s, and
@@ -235,8 +236,8 @@ func (c *client) abandon(w *want, call int64, conn *harness.Conn) {
 func (c *client) answer(w *want, call int64, reply string) bool {
 	ret := c.now()
 	c.waited(w.wait, time.Duration(ret-call))
-	value, _, err := parse(reply)
-	if words, refused := value.(refusal); refused {
+	value, _, err := stage.ParseOne(reply)
+	if words, refused := value.(stage.Refusal); refused {
 		c.refused(string(words))
 		c.record(w, call, open, unknown)
 		return false
@@ -334,24 +335,15 @@ func (c *client) holdUp(w *want, i int) {
 		if !found {
 			continue
 		}
-		for _, relay := range c.relays {
+		for _, relay := range c.Relays {
 			if link := relay.Link(addr); link != nil {
 				c.count("guarded write held up halfway")
-				key := lockKey(w.names[i])
+				key := stage.KeyOf(w.names[i], "lock")
 				link.LimitUp(len(harness.Command("WATCH", key) + harness.Command("GET", key) + harness.Command("MULTI")))
 				time.AfterFunc(w.lease+c.upTo(300*time.Millisecond), link.Resume)
 			}
 		}
 	}
-}
-
-// lockKey is where the owner's token stands.
-func lockKey(name string) string {
-	tag, rest, found := strings.Cut(name, ":")
-	if found {
-		rest = ":" + rest
-	}
-	return tag + "/lock" + rest
 }
 
 // one sends a call about one lock and records it; true: its outcome is known. It waits for the answer
@@ -365,14 +357,14 @@ func (c *client) one(o op, args ...string) bool {
 		}
 		return false
 	}
-	value, _, _ := parse(reply)
+	value, _, _ := stage.ParseOne(reply)
 	switch v := value.(type) {
 	case int64:
 		o.outcome = no
 		if v > 0 {
 			o.outcome = yes
 		}
-	case refusal:
+	case stage.Refusal:
 		c.refused(string(v))
 		if o.ret = open; strings.HasPrefix(string(v), "LOCKLOST") {
 			o.outcome, o.ret = no, c.now()
@@ -436,9 +428,9 @@ func (c *client) munlock(w *want) bool {
 	if o.ret == 0 {
 		return false
 	}
-	value, _, _ := parse(reply)
+	value, _, _ := stage.ParseOne(reply)
 	n, isNumber := value.(int64)
-	if words, refused := value.(refusal); refused {
+	if words, refused := value.(stage.Refusal); refused {
 		c.refused(string(words))
 		o.ret = open
 	}

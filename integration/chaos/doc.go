@@ -8,6 +8,6 @@
 // long one.
 //
 // To read it: history_test.go (what is recorded), holds_test.go and verdict_test.go (what must be true of it),
-// model_test.go (the same for porcupine), client_test.go (who calls), faults_test.go (what breaks), round_test.go.
+// model_test.go (the same for porcupine), client_test.go (who calls), round_test.go, and integration/faults (what breaks).
 // checker_test.go and mutant_test.go prove that violations are found.
 package chaos

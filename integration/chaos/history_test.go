@@ -93,10 +93,10 @@ func (h *history) blame(format string, args ...any) {
 	h.wrong = append(h.wrong, fmt.Sprintf(format, args...))
 }
 
-func (h *history) lost(from, to int64) {
+func (h *history) lost(from, to time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.losses = append(h.losses, span{from, to})
+	h.losses = append(h.losses, span{int64(from.Sub(h.start)), int64(to.Sub(h.start))})
 }
 
 // byName are the operations of each lock.

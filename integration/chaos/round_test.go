@@ -16,7 +16,9 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/keysmith-proxy/keysmith-proxy/integration/faults"
 	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
+	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
 var (
@@ -31,47 +33,18 @@ func TestMain(m *testing.M) {
 	os.Exit(harness.Main(m))
 }
 
-const proxies = 3
+const proxies = faults.Proxies
 
-// stage is one Redis, which remembers all it has acknowledged, and three proxies, each with a link of its own to it.
-type stage struct {
-	redis  *harness.Redis
-	relays [proxies]*harness.Relay
+// field is where all rounds of a run are played.
+type field struct{ *faults.Field }
 
-	mu      sync.Mutex
-	running [proxies]*harness.Proxy
-}
+func startField(t testing.TB) *field { return &field{faults.Start(t, "--ks-lock-ttl", "1500")} }
 
-func startStage(t testing.TB) *stage {
-	t.Helper()
-	s := &stage{redis: harness.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")}
-	for i := range s.relays {
-		s.relays[i] = harness.StartRelay(t, s.redis.Addr)
-		s.startProxy(t, i)
-	}
-	return s
-}
-
-// startProxy starts proxy i, also in the place of one that was killed.
-func (s *stage) startProxy(t testing.TB, i int) {
-	t.Helper()
-	p := harness.StartProxyWith(t, harness.ProxyOptions{Upstream: s.relays[i].URL(), NoProbe: true, Args: []string{"--ks-lock-ttl", "1500"}})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.running[i] = p
-}
-
-func (s *stage) process(i int) *harness.Proxy {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.running[i]
-}
-
-func (s *stage) proxy(i int) string { return s.process(i).Addr }
+func (f *field) proxy(i int) string { return f.Proxy(i).Addr }
 
 // round is some seconds of chaos on names of its own.
 type round struct {
-	*stage
+	*field
 	*history
 	counts
 	seed    uint64
@@ -83,9 +56,9 @@ type round struct {
 }
 
 // play runs the round and returns what was wrong.
-func (s *stage) play(t testing.TB, seed uint64, clients int, length time.Duration, loses bool) []string {
+func (f *field) play(t testing.TB, seed uint64, clients int, length time.Duration, loses bool) []string {
 	t.Helper()
-	r := &round{stage: s, history: newHistory(), counts: counts{of: map[string]int{}}, seed: seed, clients: clients, loses: loses}
+	r := &round{field: f, history: newHistory(), counts: counts{of: map[string]int{}}, seed: seed, clients: clients, loses: loses}
 	tag := fmt.Sprintf("chaos%d", seed)
 	r.names = []string{tag + ":a", tag + ":b", tag + ":c", tag + ":d", tag + ":e", tag + "-f"}
 	help, _ := r.patient(t, "KS.HELP").([]any)
@@ -98,8 +71,11 @@ func (s *stage) play(t testing.TB, seed uint64, clients int, length time.Duratio
 		c := &client{round: r, id: i, random: rand.New(rand.NewPCG(seed, uint64(i)))}
 		work.Go(func() { c.run(ctx) })
 	}
-	f := &faults{round: r, t: t, random: rand.New(rand.NewPCG(seed, 1<<32))}
-	f.run(time.Now().Add(length))
+	breaking := &faults.Injector{Field: f.Field, T: t, Random: rand.New(rand.NewPCG(seed, 1<<32)), Count: r.count}
+	if loses {
+		breaking.Lost = r.lost
+	}
+	breaking.Run(time.Now().Add(length))
 	cancel()
 	work.Wait()
 	r.late.Wait()
@@ -162,7 +138,7 @@ func (r *round) patient(t testing.TB, args ...string) any {
 			conn.Close()
 		}
 		if err == nil && !strings.HasPrefix(reply, "-") {
-			value, _, _ := parse(reply)
+			value, _, _ := stage.ParseOne(reply)
 			return value
 		}
 		if time.Now().After(deadline) {
@@ -188,11 +164,11 @@ func (r *round) settle(t testing.TB) time.Duration {
 }
 
 // awaitLeft waits until only fences are left in Redis, and what else may be there.
-func (s *stage) awaitLeft(h *history, t testing.TB, within time.Duration, tolerated func(key string) bool) {
+func (f *field) awaitLeft(h *history, t testing.TB, within time.Duration, tolerated func(key string) bool) {
 	t.Helper()
 	deadline := time.Now().Add(within)
 	for {
-		left := slices.DeleteFunc(s.left(t), tolerated)
+		left := slices.DeleteFunc(f.left(t), tolerated)
 		if len(left) == 0 {
 			return
 		}
@@ -218,9 +194,9 @@ func (r *round) lockOnce(t testing.TB, name string, options ...string) bool {
 }
 
 // left are the keys in Redis that should not be there.
-func (s *stage) left(t testing.TB) []string {
+func (f *field) left(t testing.TB) []string {
 	t.Helper()
-	value, _, _ := parse(s.redis.Do(t, "KEYS", "*"))
+	value, _, _ := stage.ParseOne(f.Redis.Do(t, "KEYS", "*"))
 	keys, _ := value.([]any)
 	var left []string
 	for _, k := range keys {
@@ -238,7 +214,7 @@ func (r *round) registers(t testing.TB) map[string]int64 {
 	t.Helper()
 	values := map[string]int64{}
 	for _, name := range r.names {
-		value, _, _ := parse(r.redis.Do(t, "GETDEL", register(name)))
+		value, _, _ := stage.ParseOne(r.Redis.Do(t, "GETDEL", register(name)))
 		text, _ := value.(string)
 		values[name], _ = strconv.ParseInt(text, 10, 64)
 	}
@@ -260,11 +236,11 @@ func (r *round) dump() string {
 
 // TestChaos is the short run, or a long one.
 func TestChaos(t *testing.T) {
-	s := startStage(t)
+	f := startField(t)
 	if *runFor == 0 {
-		s.judge(t, 1, 10, 2500*time.Millisecond, false)
-		s.judge(t, 2, 10, 1500*time.Millisecond, false)
-		s.judge(t, 3, 10, time.Second, true)
+		f.judge(t, 1, 10, 2500*time.Millisecond, false)
+		f.judge(t, 2, 10, 1500*time.Millisecond, false)
+		f.judge(t, 3, 10, time.Second, true)
 		return
 	}
 	seed := *runSeed
@@ -273,21 +249,21 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("the first seed is %d", seed)
 	for end := time.Now().Add(*runFor); time.Now().Before(end) && !t.Failed(); seed++ {
-		s.judge(t, seed, 20, *roundOf, seed%5 == 0)
+		f.judge(t, seed, 20, *roundOf, seed%5 == 0)
 	}
 	if t.Failed() {
 		return
 	}
 	h := newHistory()
-	s.awaitLeft(h, t, 70*time.Second, func(string) bool { return false }) // a line is gone a minute after its last caller
+	f.awaitLeft(h, t, 70*time.Second, func(string) bool { return false }) // a line is gone a minute after its last caller
 	for _, wrong := range h.wrong {
 		t.Error(wrong)
 	}
 }
 
-func (s *stage) judge(t *testing.T, seed uint64, clients int, length time.Duration, loses bool) {
+func (f *field) judge(t *testing.T, seed uint64, clients int, length time.Duration, loses bool) {
 	t.Helper()
-	for i, wrong := range s.play(t, seed, clients, length, loses) {
+	for i, wrong := range f.play(t, seed, clients, length, loses) {
 		if i == 20 {
 			t.Errorf("seed %d: and more", seed)
 			break
