@@ -83,6 +83,10 @@ diff-long: deps ## compare random input direct and through the proxy for DIFFTIM
 chaos: deps ## many clients while everything breaks, checked for CHAOSTIME (10m); CHAOSSEED=n repeats a seed
 	go test $(RACE) -run 'TestChaos$$' -timeout 0 -v ./integration/chaos -args -chaos.time $${CHAOSTIME:-10m} -chaos.seed $${CHAOSSEED:-0}
 
+.PHONY: soak-memo
+soak-memo: deps ## the same for memo locks, for SOAKTIME (1h), with a report; SOAKSEED=n repeats a seed
+	go test $(RACE) -run 'TestSoak$$' -timeout 0 -v ./integration/soak -args -soak.time $${SOAKTIME:-1h} -soak.seed $${SOAKSEED:-0}
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin integration/clients/node/node_modules
