@@ -19,17 +19,22 @@ func (t *Table) memo(ctx context.Context, s Session, args [][]byte, dst []byte) 
 	if err != nil {
 		return appendFailure(dst, s, err)
 	}
-	dst = redcon.AppendArray(dst, 2)
 	if m.Token != "" {
-		dst = redcon.AppendBulkString(dst, "generate")
-		return redcon.AppendBulkString(dst, m.Token)
+		return appendPair(dst, "generate", m.Token)
 	}
-	word := "value"
 	if m.Stale {
-		word = "stale"
+		return appendPair(dst, "stale", m.Value)
 	}
-	dst = redcon.AppendBulkString(dst, word)
-	return redcon.AppendBulkString(dst, m.Value)
+	if m.Shared == nil || dst != nil {
+		return appendPair(dst, "value", m.Value)
+	}
+	return m.Shared.Reply(func() []byte {
+		return appendPair(make([]byte, 0, len(m.Value)+64), "value", m.Value)
+	})
+}
+
+func appendPair(dst []byte, first, second string) []byte {
+	return redcon.AppendBulkString(redcon.AppendBulkString(redcon.AppendArray(dst, 2), first), second)
 }
 
 // resolve: KS.RESOLVE name token value [PX ms | EX s] [STALE ms]; 1 or 0.

@@ -131,7 +131,8 @@ func (t *Table) lookup(name []byte) (command, bool) {
 	return c, ok
 }
 
-// Run executes a command that Knows knows, for s, and appends its reply to dst. It blocks while the
+// Run executes a command that Knows knows, for s, and appends its reply to dst; with dst nil the result may be
+// that of other callers, too, and must not be changed. It blocks while the
 // command waits. When ctx ends, a command that waits answers as its cause demands: nil for a client
 // that hung up (what it sent behind is still answered), an error at shutdown.
 func (t *Table) Run(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {

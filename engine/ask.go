@@ -47,6 +47,8 @@ type answer struct {
 	fence int64
 	value string
 
+	shared *Shared // of a value that others get, too
+
 	left     int64 // ms the lock is still held; -1: no end known
 	first    bool  // in line
 	stranger bool  // the holder will not ring us
@@ -222,6 +224,9 @@ func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) 
 				e.waiters.stands(w, c)
 			}
 		}
+		if !first {
+			e.news(w, a)
+		}
 		if done, err := e.final(ctx, c, a, first); done {
 			return a, err
 		}
@@ -234,14 +239,23 @@ func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) 
 
 // rest waits, after an ask that said so, until it is time to ask again, or until the answer is there without.
 func (e *Engine) rest(ctx context.Context, c *call, w *waiter, a answer, over <-chan time.Time) (answer, bool, error) {
+	pause := nextAsk(a)
 	for {
-		again := time.NewTimer(nextAsk(a))
+		again := time.NewTimer(pause)
 		select {
 		case <-w.bell:
+			w.rung = true
 		case <-again.C:
+			w.rung = false
+			if !a.first {
+				if pause = e.waiters.pace(w, time.Now()); pause > 0 {
+					continue
+				}
+			}
 		case ends := <-w.first:
 			again.Stop()
 			a.first, a.stranger, a.left = true, false, max(time.Until(ends).Milliseconds(), 0)
+			pause = nextAsk(a)
 			continue
 		case g := <-w.direct:
 			again.Stop()
@@ -262,7 +276,7 @@ func (e *Engine) rest(ctx context.Context, c *call, w *waiter, a answer, over <-
 			if s.rejected {
 				return answer{}, true, &RejectedError{s.value}
 			}
-			return answer{verdict: valued, value: s.value}, true, nil
+			return answer{verdict: valued, value: s.value, shared: s.shared}, true, nil
 		case <-over:
 			again.Stop()
 			e.leave(c)

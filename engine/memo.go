@@ -3,14 +3,28 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
 // Memo is the answer to a memo caller: the value, or, with Token, the promise to make it.
 type Memo struct {
-	Value string
-	Token string // empty: Value is the value, be it empty
-	Stale bool   // the TTL of Value has ended, and another is making the next
+	Value  string
+	Token  string  // empty: Value is the value, be it empty
+	Stale  bool    // the TTL of Value has ended, and another is making the next
+	Shared *Shared // nil unless others, who waited as well, are answered with the same
+}
+
+// Shared is one reply for many callers. Without it a large value would be in memory once for each of them.
+type Shared struct {
+	once  sync.Once
+	reply []byte
+}
+
+// Reply is what encode makes of the value when it is first asked for. Nobody may change it.
+func (s *Shared) Reply(encode func() []byte) []byte {
+	s.once.Do(func() { s.reply = encode() })
+	return s.reply
 }
 
 // largest and shortest bounds of what RESOLVE sends beside storing the value.
@@ -45,7 +59,7 @@ func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
 		return Memo{}, err
 	}
 	if a.verdict == valued || a.verdict == staled {
-		return Memo{Value: a.value, Stale: a.verdict == staled}, nil
+		return Memo{Value: a.value, Stale: a.verdict == staled, Shared: a.shared}, nil
 	}
 	return Memo{Token: c.req.Token}, nil
 }

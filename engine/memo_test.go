@@ -297,3 +297,79 @@ func TestOneGetServesAllWaitersOfAProxy(t *testing.T) {
 		t.Errorf("%s scripts for %d waiters", calls, callers)
 	}
 }
+
+// It reaches the others as one reply; without, each in turn would ask once he becomes first.
+func TestAValueThatOneWaiterFindsIsTheOthersToo(t *testing.T) {
+	b := onRedis(t)
+	e, waiting := b.engine(), []<-chan memoResult{}
+	mustGenerate(t, e, b.session(0))
+	const callers = 5
+	for range callers {
+		waiting = append(waiting, memoAsync(t.Context(), e, b.session(0), Request{Name: name}))
+	}
+	b.inLine(queue, callers)
+	b.do("SET", name, "v") // by somebody who tells nobody
+	e.waiters.memoCallers(line{0, name})[0].ring()
+	shared := map[*Shared]bool{}
+	for _, w := range waiting {
+		got := wait(t, w)
+		if got.err != nil || got.Value != "v" {
+			t.Fatalf("%+v", got)
+		}
+		shared[got.Shared] = true
+	}
+	if delete(shared, nil); len(shared) != 1 {
+		t.Errorf("%d replies are made for those who were told", len(shared))
+	}
+}
+
+func TestARejectionThatOneWaiterFindsMakesTheOthersAsk(t *testing.T) {
+	e := onRedis(t).engine()
+	one, other := e.waiters.add(line{0, name}, "one", true), e.waiters.add(line{0, name}, "other", true)
+	locker := e.waiters.add(line{0, name}, "locker", false)
+	e.news(one, answer{verdict: waits})
+	e.news(locker, answer{verdict: rejected})
+	one.rung = true
+	e.news(one, answer{verdict: rejected}) // all are rung then
+	if len(other.bell) != 0 {
+		t.Error("a waiter is rung for no news")
+	}
+	one.rung = false
+	e.news(one, answer{verdict: rejected})
+	if len(other.bell) != 1 || len(locker.bell) != 0 {
+		t.Error("not just the memo callers are rung")
+	}
+}
+
+func TestManyMemoCallersTakeTurnsInAskingAgain(t *testing.T) {
+	ws, now := newWaiters(100), time.Now()
+	var callers []*waiter
+	for range paceFrom {
+		callers = append(callers, ws.add(line{0, name}, newToken(), true))
+	}
+	locker := ws.add(line{0, name}, newToken(), false)
+	for _, w := range append(callers, locker) {
+		if pause := ws.pace(w, now); pause != 0 {
+			t.Fatalf("one of few is to wait for %v", pause)
+		}
+	}
+	callers = append(callers, ws.add(line{0, name}, newToken(), true))
+	if pause := ws.pace(callers[0], now); pause != 0 {
+		t.Fatalf("the first of many is to wait for %v", pause)
+	}
+	n := time.Duration(len(callers))
+	for _, w := range callers {
+		if pause := ws.pace(w, now.Add(paceEvery-1)); pause < n*paceEvery/2 || pause > n*paceEvery*3/2 {
+			t.Fatalf("one of many is to wait for %v", pause)
+		}
+	}
+	if ws.pace(locker, now) != 0 || ws.pace(callers[1], now.Add(paceEvery)) != 0 {
+		t.Error("who may ask is to wait")
+	}
+	for _, w := range callers {
+		ws.remove(w)
+	}
+	if len(ws.paced) != 0 {
+		t.Error("a name that nobody waits for is remembered")
+	}
+}

@@ -53,6 +53,25 @@ func (e *Engine) fetch(l line, struck bool) {
 	}
 }
 
+// news is what a memo caller's ask has found: with a value, or a rejection, that nobody was told of, the others
+// need not wait for timers of their own.
+func (e *Engine) news(w *waiter, a answer) {
+	if w.value == nil {
+		return
+	}
+	switch a.verdict {
+	case valued:
+		e.fetch(w.line, false)
+	case rejected:
+		if w.rung {
+			return // and so were they
+		}
+		for _, other := range e.waiters.memoCallers(w.line) {
+			other.ring()
+		}
+	}
+}
+
 func (e *Engine) fetchOnce(l line, struck bool) {
 	callers := e.waiters.memoCallers(l)
 	if len(callers) == 0 {
@@ -80,7 +99,9 @@ func (e *Engine) readValue(ctx context.Context, l line, onlyCopy bool) (any, err
 	return valueScript.run(ctx, e.own, []string{k.value, k.stale}, []any{l.db, "", asFlag(onlyCopy)})
 }
 
+// serveAll answers all of them with a value.
 func serveAll(callers []*waiter, s served) {
+	s.shared = &Shared{}
 	for _, w := range callers {
 		w.serve(s)
 	}

@@ -22,6 +22,7 @@ type waiter struct {
 	token string
 	bell  chan struct{} // capacity one: rung means "ask again"; ringing never blocks
 	value chan served   // capacity one; of memo callers only
+	rung  bool          // its last ask was because of the bell; its own goroutine's
 	since atomic.Int64  // the least fence of the promise it waits for; -1: not known yet
 
 	direct chan grant     // capacity one: the lock was handed over with all of its lease
@@ -42,7 +43,8 @@ type grant struct {
 // the script which stored it took the waiter out of the line.
 type served struct {
 	value    string
-	fence    int64 // of the promise that the value was made for, 0: it is for whoever waits
+	fence    int64   // of the promise that the value was made for, 0: it is for whoever waits
+	shared   *Shared // of all whom the value was fetched for
 	struck   bool
 	rejected bool
 }
@@ -90,6 +92,8 @@ type waiters struct {
 	all  map[uint64]*waiter
 	memo map[string]map[uint64]*waiter // of all databases: notif channels know none
 
+	paced map[string]time.Time // when one of many memo callers of a name last asked again
+
 	lines     map[line]*list.List           // KS.LOCK callers that were told to wait, in that order
 	observers map[line]map[uint64]*waiter   // KS.WAIT callers; they stand in no line
 	named     map[string]map[uint64]*waiter // all who stand in line, by name; nil unless KeySmith is listened to
@@ -97,7 +101,7 @@ type waiters struct {
 
 func newWaiters(limit int) *waiters {
 	return &waiters{
-		max: limit, all: map[uint64]*waiter{}, memo: map[string]map[uint64]*waiter{},
+		max: limit, all: map[uint64]*waiter{}, memo: map[string]map[uint64]*waiter{}, paced: map[string]time.Time{},
 		lines: map[line]*list.List{}, observers: map[line]map[uint64]*waiter{},
 	}
 }
@@ -157,6 +161,9 @@ func (ws *waiters) remove(w *waiter) {
 	delete(ws.all, w.seq)
 	part(ws.named, w)
 	part(ws.memo, w)
+	if ws.memo[w.name] == nil {
+		delete(ws.paced, w.name)
+	}
 	ws.unline(w)
 }
 
@@ -285,6 +292,31 @@ func (ws *waiters) ring(seq uint64) bool {
 	}
 	w.ring()
 	return true
+}
+
+// Memo callers of one line, if they are many, take turns in asking again, as one finds out for all: so what a herd asks
+// does not grow with it.
+const (
+	paceFrom  = 20                    // as many need not
+	paceEvery = 50 * time.Millisecond // one of all asks
+)
+
+// pace is how long w, for which it is time to ask again, is to wait for its turn; 0: it may ask now.
+func (ws *waiters) pace(w *waiter, now time.Time) time.Duration {
+	if w.value == nil {
+		return 0
+	}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	n := len(ws.memo[w.name])
+	if n <= paceFrom {
+		return 0
+	}
+	if now.Sub(ws.paced[w.name]) >= paceEvery {
+		ws.paced[w.name] = now
+		return 0
+	}
+	return time.Duration(n) * (paceEvery/2 + rand.N(paceEvery))
 }
 
 // ringLine rings everyone of a line: after a script whose reply, with the names of those to ring, was

@@ -125,11 +125,16 @@ func (s *session) answer(state passthrough.State, line string) {
 	}
 }
 
-// write writes a reply of ours between the frames that Redis sends.
+// write writes a reply of ours, which nobody changes, between the frames that Redis
+// sends. An error shows up where the client is read.
 func (s *session) write(reply []byte) {
 	s.frame.Lock()
 	defer s.frame.Unlock()
-	s.conn.Write(reply) // an error shows up where the client is read
+	if s.tls != nil {
+		s.conn.Write(reply)
+		return
+	}
+	s.socket.WriteKept(reply)
 }
 
 // execute runs the command with replies from Redis switched on.

@@ -17,7 +17,8 @@ type Handler interface {
 	Knows(name []byte) bool
 
 	// Run executes the command args (args[0] is its name) for s and appends its
-	// RESP reply to dst. It may block; ctx ends when the client hangs up, Redis
+	// RESP reply to dst. With dst nil the result may be that of others, too, so nobody
+	// may change it. It may block; ctx ends when the client hangs up, Redis
 	// is lost or the proxy shuts down, and context.Cause says which: ErrHangUp,
 	// ErrUpstreamLost or ErrShutdown. args are valid until Run returns.
 	Run(ctx context.Context, s commands.Session, args [][]byte, dst []byte) []byte

@@ -32,7 +32,7 @@ type spillConn struct {
 	writing  bool      // a write is under way in Conn
 	kicked   bool      // the write deadline was set to interrupt it
 	pouring  bool      // a goroutine writes the spill
-	spill    []byte    // what it has yet to write
+	spill    spill     // what it has yet to write
 	err      error     // of the pouring goroutine
 }
 
@@ -79,9 +79,15 @@ func (c *spillConn) Spill(on bool) {
 }
 
 // Write writes p, or spills what would block.
-func (c *spillConn) Write(p []byte) (int, error) {
+func (c *spillConn) Write(p []byte) (int, error) { return c.write(p, false) }
+
+// WriteKept is Write for what nobody will change: what is spilled of it is not copied, so a reply
+// to many clients is in memory once.
+func (c *spillConn) WriteKept(p []byte) (int, error) { return c.write(p, true) }
+
+func (c *spillConn) write(p []byte, kept bool) (int, error) {
 	c.mu.Lock()
-	for c.err == nil && c.pouring && (!c.spilling || len(c.spill) >= maxSpill) {
+	for c.err == nil && c.pouring && (!c.spilling || c.spill.size >= maxSpill) {
 		c.freed.Wait()
 	}
 	if c.err != nil {
@@ -90,7 +96,7 @@ func (c *spillConn) Write(p []byte) (int, error) {
 	}
 	if c.spilling {
 		defer c.mu.Unlock()
-		return c.writeSpilling(p)
+		return c.writeSpilling(p, kept)
 	}
 	c.writing = true
 	c.mu.Unlock()
@@ -106,28 +112,28 @@ func (c *spillConn) Write(p []byte) (int, error) {
 	c.kicked = false
 	c.Conn.SetWriteDeadline(time.Time{})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.pour(p[n:])
+		c.pour(p[n:], kept)
 		return len(p), nil
 	}
 	return n, err
 }
 
 // writeSpilling writes what the socket takes and spills the rest; mu is held.
-func (c *spillConn) writeSpilling(p []byte) (int, error) {
+func (c *spillConn) writeSpilling(p []byte, kept bool) (int, error) {
 	n := 0
 	if !c.pouring {
 		n = c.out.Try(p)
 	}
 	if n < len(p) {
-		c.pour(p[n:])
+		c.pour(p[n:], kept)
 	}
 	return len(p), nil
 }
 
 // pour appends p to the spill and has it written; mu is held.
-func (c *spillConn) pour(p []byte) {
-	c.spill = append(c.spill, p...)
-	if !c.pouring && len(c.spill) > 0 {
+func (c *spillConn) pour(p []byte, kept bool) {
+	c.spill.add(p, kept)
+	if !c.pouring && c.spill.size > 0 {
 		c.pouring = true
 		go c.pourOut()
 	}
@@ -138,17 +144,17 @@ func (c *spillConn) pour(p []byte) {
 func (c *spillConn) pourOut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.spill) > 0 && c.err == nil {
-		p := c.spill
-		c.spill = nil
+	for c.spill.size > 0 && c.err == nil {
+		taken := c.spill
+		c.spill = spill{}
 		c.freed.Broadcast()
 		c.mu.Unlock()
-		_, err := c.out.Write(p)
+		err := taken.writeTo(c.out)
 		c.mu.Lock()
 		c.err = err
 	}
 	c.pouring = false
-	c.spill = nil
+	c.spill = spill{}
 	c.freed.Broadcast()
 }
 
@@ -161,4 +167,36 @@ func (c *spillConn) Close() error {
 		c.freed.Wait()
 	}
 	return err
+}
+
+// A spill is bytes for a client that does not take them yet.
+type spill struct {
+	pieces [][]byte
+	size   int
+	ours   bool // the last piece is our own copy, which may be appended to
+}
+
+// worthKeeping is from what size on a piece that may be kept is not copied.
+const worthKeeping = 4 << 10
+
+func (s *spill) add(p []byte, kept bool) {
+	s.size += len(p)
+	switch last := len(s.pieces) - 1; {
+	case kept && len(p) >= worthKeeping:
+		s.pieces, s.ours = append(s.pieces, p), false
+	case s.ours:
+		s.pieces[last] = append(s.pieces[last], p...)
+	case len(p) > 0:
+		s.pieces, s.ours = append(s.pieces, append([]byte(nil), p...)), true
+	}
+}
+
+func (s *spill) writeTo(out *passthrough.Writer) error {
+	for i, p := range s.pieces {
+		if _, err := out.Write(p); err != nil {
+			return err
+		}
+		s.pieces[i] = nil // written, and perhaps large
+	}
+	return nil
 }
