@@ -10,9 +10,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/keysmith-proxy/keysmith-proxy/integration/process"
 )
 
 // bulk is the size of the value each client fetches once before it is idle again.
@@ -65,7 +66,7 @@ func idleOn(ctx context.Context, w io.Writer, s *servers, n int) error {
 	if err := clients.join(ctx, 1); err != nil { // so that what the first client causes is in the baseline
 		return err
 	}
-	var states [3]memory
+	var states [3]process.Memory
 	var err error
 	steps := []func() error{
 		func() error { return nil },
@@ -82,8 +83,8 @@ func idleOn(ctx context.Context, w io.Writer, s *servers, n int) error {
 	}
 	each := func(a, b int64) float64 { return float64(b-a) / 1024 / float64(n) }
 	fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", path,
-		megabytes(states[0].rss), megabytes(states[1].rss), each(states[0].rss, states[1].rss),
-		each(states[0].pss, states[1].pss), megabytes(states[2].rss), each(states[0].rss, states[2].rss))
+		megabytes(states[0].RSS), megabytes(states[1].RSS), each(states[0].RSS, states[1].RSS),
+		each(states[0].PSS, states[1].PSS), megabytes(states[2].RSS), each(states[0].RSS, states[2].RSS))
 	return nil
 }
 
@@ -94,22 +95,12 @@ func (o options) filesForIdle() uint64 { return 2*uint64(o.idle) + 200 }
 // mostClients is how many clients are connected at the same time at most.
 func (o options) mostClients() int { return max(o.idle, slices.Max(o.clients)) }
 
-// fileLimit is the hard limit of open files, to which Go and the relays raise
-// the soft one themselves.
-func fileLimit() uint64 {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return 0
-	}
-	return uint64(l.Max) // signed on some systems
-}
-
 func megabytes(n int64) float64 { return float64(n) / (1 << 20) }
 
 // settled waits until the memory of a process has not changed by more than
 // 64 KB for a second, ten seconds at most.
-func settled(ctx context.Context, pid int) (memory, error) {
-	last, err := memoryOf(pid)
+func settled(ctx context.Context, pid int) (process.Memory, error) {
+	last, err := process.MemoryOf(pid)
 	for range 10 {
 		if err != nil {
 			return last, err
@@ -119,8 +110,8 @@ func settled(ctx context.Context, pid int) (memory, error) {
 			return last, ctx.Err()
 		case <-time.After(time.Second):
 		}
-		now, nowErr := memoryOf(pid)
-		change := now.rss - last.rss
+		now, nowErr := process.MemoryOf(pid)
+		change := now.RSS - last.RSS
 		last, err = now, nowErr
 		if max(change, -change) <= 64<<10 {
 			break

@@ -111,7 +111,7 @@ func numbers(list string) ([]int, error) {
 // run measures load and memory, each on servers of its own.
 func run(ctx context.Context, opts options) error {
 	fmt.Printf("%s/%s, %d cores, load average before the run: %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), process.LoadAverage())
-	if limit := fileLimit(); opts.idle > 0 && limit < opts.filesForIdle() {
+	if limit := process.FileLimit(); opts.idle > 0 && limit < opts.filesForIdle() {
 		fmt.Printf("%d idle clients are left out: they need %d open files and the hard limit (ulimit -Hn) is %d\n",
 			opts.idle, opts.filesForIdle(), limit)
 		opts.idle = 0

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 type usage struct {
 	at           time.Time
 	proxy, redis time.Duration // on a core
-	calls        map[string]int64
+	calls        process.Calls
 }
 
 func (b *bench) usage(ctx context.Context) (u usage, err error) {
@@ -30,14 +28,7 @@ func (b *bench) usage(ctx context.Context) (u usage, err error) {
 	if err != nil {
 		return u, err
 	}
-	u.calls = map[string]int64{}
-	for line := range strings.Lines(stats) {
-		name, rest, found := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
-		var n int64
-		if _, err := fmt.Sscanf(rest, "%d,", &n); found && err == nil {
-			u.calls[name] = n
-		}
-	}
+	u.calls = process.ParseCalls(stats)
 	u.at = time.Now()
 	return u, nil
 }
@@ -84,20 +75,7 @@ func (b *bench) costs(ctx context.Context) error {
 		}
 		each := func(d time.Duration) time.Duration { return rounded(d / time.Duration(b.pairs)) }
 		fmt.Fprintf(table, "%s\t%v\t%v\t%v\t%s\n", m.name, each(after.at.Sub(before.at)),
-			each(after.proxy-before.proxy), each(after.redis-before.redis), b.callsBetween(before, after))
+			each(after.proxy-before.proxy), each(after.redis-before.redis), after.calls.Since(before.calls).Each(b.pairs))
 	}
 	return table.Flush()
-}
-
-// callsBetween lists the calls of each command per pair, those that come at
-// least every other time.
-func (b *bench) callsBetween(before, after usage) string {
-	var list []string
-	for name, n := range after.calls {
-		if each := float64(n-before.calls[name]) / float64(b.pairs); each >= 0.5 {
-			list = append(list, fmt.Sprintf("%s %.0f", name, each))
-		}
-	}
-	slices.Sort(list)
-	return strings.Join(list, ", ")
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -59,4 +60,14 @@ func LoadAverage() string {
 	}
 	oneMinute, _, _ := strings.Cut(string(text), " ")
 	return oneMinute
+}
+
+// FileLimit is the hard limit of open files, to which Go and the servers raise
+// the soft one themselves.
+func FileLimit() uint64 {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0
+	}
+	return uint64(l.Max) // signed on some systems
 }

@@ -23,10 +23,13 @@ type Server struct {
 	ended chan struct{}
 }
 
-// StartRedis starts a redis-server that keeps nothing; dir is its working directory.
-func StartRedis(ctx context.Context, dir string) (*Server, error) {
+// StartRedis starts a redis-server that keeps nothing; dir is its working directory, args are further
+// directives.
+func StartRedis(ctx context.Context, dir string, args ...string) (*Server, error) {
 	port := FreePort()
-	return Start(ctx, port, "redis-server", "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", dir)
+	return Start(ctx, port, "redis-server", append([]string{
+		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", dir,
+	}, args...)...)
 }
 
 // StartProxy starts the keysmith-proxy built at path binary in front of redis;
