@@ -270,7 +270,7 @@ func (e *Engine) sendDepartures(ctx context.Context, batches []batch) []error {
 			f.number()
 			e.ringLocal(b.line, f.rings())
 		} else if !isTransient(err) {
-			e.log.Warn("leave was refused", "err", err)
+			e.log.Warn("who left a line can't be taken out of it, others wait up to 2 s longer: Redis refuses it to the proxy's own user", "err", err)
 		}
 		errs[i] = err
 	}

@@ -90,13 +90,14 @@ func (g *guarded) everything(t *testing.T) string {
 			return
 		}
 		before, _ := c.Received()
+		length := g.redis.Do(t, "LLEN", queue) // one who left may still stand there
 		c.Send(t, harness.Command(args...))
 		stage.Eventually(t, "in line, or refused", func() bool {
 			if got, _ := c.Received(); len(got) > len(before) {
 				refusal = c.Reply(t)
 				return true
 			}
-			return g.redis.Do(t, "LLEN", queue) == ":1\r\n"
+			return g.redis.Do(t, "LLEN", queue) > length
 		})
 	}
 	held := token(do(a, "KS.LOCK", "likes:a", "PX", "60000"))
@@ -160,36 +161,45 @@ func (g *guarded) everything(t *testing.T) string {
 	return refusal
 }
 
-func TestTheACLRulesOfTheReadme(t *testing.T) {
-	t.Parallel()
+// aclRules are the rules of the README: of those who may only lock, of those who work as well, and of the proxy.
+type aclRules struct{ locker, worker, own []string }
+
+func readmeRules(t *testing.T) aclRules {
+	t.Helper()
 	users := documentedUsers(t)
-	var apps [][]string
-	var own []string
-	for _, u := range users {
-		if u[2] == "keysmith-proxy" {
-			own = u
-		} else {
-			apps = append(apps, u)
-		}
-	}
-	if len(apps) != 2 || own == nil {
+	if len(users) != 3 || users[0][2] != "app" || users[1][2] != "app" || users[2][2] != "keysmith-proxy" {
 		t.Fatalf("the README has the users %q", users)
 	}
-	g := &guarded{redis: harness.StartRedis(t)}
-	setUser := func(u []string) {
-		t.Helper()
-		if got := g.redis.Do(t, append([]string{"ACL", "SETUSER", u[2], "reset"}, u[3:]...)...); got != "+OK\r\n" {
-			t.Fatalf("%q: %s", u, got)
-		}
+	guard := []string{"+watch", "+multi", "+exec"}
+	return aclRules{append(users[0], guard...), append(users[1], guard...), users[2]}
+}
+
+func (g *guarded) setUser(t *testing.T, rules []string) {
+	t.Helper()
+	if got := g.redis.Do(t, append([]string{"ACL", "SETUSER", rules[2], "reset"}, rules[3:]...)...); got != "+OK\r\n" {
+		t.Fatalf("%q: %s", rules, got)
 	}
-	setUser(own)
+}
+
+func startGuarded(t *testing.T, own []string) *guarded {
+	t.Helper()
+	g := &guarded{redis: harness.StartRedis(t)}
+	g.setUser(t, own)
 	upstream := strings.Replace(g.redis.URL(), "redis://", "redis://keysmith-proxy:secret@", 1)
 	for range 2 {
 		g.proxies = append(g.proxies, harness.StartProxyWith(t, harness.ProxyOptions{Upstream: upstream, NoProbe: true}))
 	}
-	guard := []string{"+watch", "+multi", "+exec"}
-	for _, u := range apps {
-		setUser(append(u, guard...))
+	return g
+}
+
+func without(rules []string, i int) []string { return slices.Concat(rules[:i], rules[i+1:]) }
+
+func TestTheACLRulesOfTheReadme(t *testing.T) {
+	t.Parallel()
+	rules := readmeRules(t)
+	g := startGuarded(t, rules.own)
+	for _, u := range [][]string{rules.locker, rules.worker} {
+		g.setUser(t, u)
 		g.redis.Do(t, "ACL", "LOG", "RESET")
 		if refusal := g.everything(t); refusal != "" {
 			t.Errorf("%q: %s", u, refusal)
@@ -199,13 +209,11 @@ func TestTheACLRulesOfTheReadme(t *testing.T) {
 		}
 	}
 	// The first has nothing to spare.
-	rules := append(apps[0], guard...)
-	for i, rule := range rules {
-		if i < 5 || rule == "+client|info" { // its name and password; what is good to have
+	for i, rule := range rules.locker {
+		if i < firstRight || rule == "+client|info" { // that is good to have
 			continue
 		}
-		without := append(append([]string{}, rules[:i]...), rules[i+1:]...)
-		setUser(without)
+		g.setUser(t, without(rules.locker, i))
 		refusal := g.everything(t)
 		if !strings.HasPrefix(refusal, "-NOPERM") {
 			t.Errorf("without %s: %q", rule, refusal)
@@ -213,16 +221,47 @@ func TestTheACLRulesOfTheReadme(t *testing.T) {
 	}
 }
 
+// firstRight is where, in the words of an ACL SETUSER of the README, the rights begin, after name and password.
+const firstRight = 5
+
+// Where the proxy's own user lacks a right, clients get what they ask for all the same, or are told what is wrong
+// with the proxy.
+func TestTheProxysOwnUserLacksARight(t *testing.T) {
+	t.Parallel()
+	rules := readmeRules(t)
+	const groups = 6 // side by side: much of the time is spent on what nobody cleans up
+	for group := range groups {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			g := startGuarded(t, rules.own)
+			g.setUser(t, rules.worker)
+			for i := firstRight + group; i < len(rules.own); i += groups {
+				g.setUser(t, without(rules.own, i))
+				refusal := g.everything(t)
+				if refusal != "" && !strings.HasPrefix(refusal, "-KSUNAVAILABLE Redis refuses the proxy's own connection (NOPERM ") {
+					t.Errorf("without %s: %q", rules.own[i], refusal)
+				}
+				g.setUser(t, rules.own)
+				stage.Eventually(t, "all is well again", func() bool {
+					c := g.client(t, 0)
+					defer c.Close()
+					return !strings.HasPrefix(c.Do(t, "KS.STATUS", "likes:a"), "-")
+				})
+			}
+		})
+	}
+}
+
 // With one right missing each call is served, or refused with nothing half done.
 func TestAMissingRightLeavesNothingHalfDone(t *testing.T) {
 	t.Parallel()
 	s := stage.Setup{}.Start(t)
-	rules := append(documentedUsers(t)[0], "+watch", "+multi", "+exec")
+	rules := readmeRules(t).locker
 	for i, rule := range rules {
-		if i < 5 || rule == "+client|info" { // its name and password; what is good to have
+		if i < firstRight || rule == "+client|info" { // that is good to have
 			continue
 		}
-		s.Must(t, slices.Concat([]string{"ACL", "SETUSER", "app", "reset"}, rules[3:i], rules[i+1:])...)
+		s.Must(t, slices.Concat([]string{"ACL", "SETUSER", "app", "reset"}, without(rules, i)[3:])...)
 		refusals := 0
 		for _, d := range deeds {
 			c := stage.Dial(t, s.Proxies[1]) // it stays: its end would change what is looked at
