@@ -136,7 +136,9 @@ func (f *Injector) do(args ...string) any {
 	if f.admin == nil {
 		f.admin = harness.Dial(f.T, "tcp", f.Redis.Addr)
 	}
-	f.admin.Write([]byte(harness.Command(args...)))
+	if _, err := f.admin.Write([]byte(harness.Command(args...))); err != nil {
+		return nil
+	}
 	reply, err := f.admin.ReplyWithin(harness.Patience)
 	if err != nil {
 		return nil

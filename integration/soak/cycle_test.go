@@ -66,13 +66,13 @@ func play(t testing.TB, field *faults.Field, r *report, how course) {
 
 // name makes the entries: the same names in each database.
 func (c *cycle) name() {
-	names := []string{fmt.Sprintf("soak%d-plain", c.seed), fmt.Sprintf("soak%d:*[x]?:\xff\r\n", c.seed)}
-	for i := range 10 {
-		names = append(names, fmt.Sprintf("soak%d:%d", c.seed, i))
+	all := []string{fmt.Sprintf("soak%d-plain", c.seed), fmt.Sprintf("soak%d:*[x]?:\xff\r\n", c.seed)}
+	for i := range max(0, *names-len(all)) {
+		all = append(all, fmt.Sprintf("soak%d:%d", c.seed, i))
 	}
-	for _, name := range names {
+	for _, name := range all {
 		for _, db := range databases {
-			c.entries = append(c.entries, &entry{cycle: c, db: db, name: name, records: map[int64]*record{}})
+			c.entries = append(c.entries, newEntry(c, db, name))
 		}
 	}
 }

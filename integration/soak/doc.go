@@ -8,5 +8,6 @@
 //
 // To read it: entry_test.go (what is known of a name, and what must be true of it), holds_test.go (who may generate
 // when), client_test.go, memo_test.go and stranger_test.go (who calls), integration/faults (what breaks), cycle_test.go,
-// leftovers_test.go, soak_test.go (the run), report_test.go.
+// leftovers_test.go, soak_test.go (the run), report_test.go. checker_test.go and mutant_test.go prove that violations
+// are found.
 package soak

@@ -62,6 +62,10 @@ type entry struct {
 	trace     []string
 }
 
+func newEntry(c *cycle, db int, name string) *entry {
+	return &entry{cycle: c, db: db, name: name, records: map[int64]*record{}}
+}
+
 type span struct{ call, ret int64 }
 
 // view is what was known of an entry when a call was sent.
@@ -118,7 +122,7 @@ func (e *entry) changed(number uint64, call int64, o outcome, stored *record) {
 	}
 }
 
-// settled notes the outcome of a record. lock: held.
+// settled notes the outcome of a record.
 func (e *entry) settled(r *record, o outcome, ret int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

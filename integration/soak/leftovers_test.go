@@ -139,7 +139,7 @@ func (c *cycle) looksInside(t testing.TB) {
 		goroutines, dump := dumped(t, p)
 		c.say("proxy %d: %d goroutines, %d descriptors", i, goroutines, descriptors)
 		if goroutines > ownGoroutines || goroutines == 0 {
-			name := filepath.Join(*files, fmt.Sprintf("soak-%d-goroutines-%d-%d.txt", os.Getpid(), c.seed, i))
+			name := filepath.Join(c.dir, fmt.Sprintf("soak-%d-goroutines-%d-%d.txt", os.Getpid(), c.seed, i))
 			if err := os.WriteFile(name, []byte(dump), 0o600); err != nil {
 				c.say("%v", err)
 			}

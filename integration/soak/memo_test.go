@@ -11,12 +11,11 @@ import (
 
 // wish is what a KS.MEMO or KS.LOCK asks for.
 type wish struct {
-	lease    time.Duration // 0: SESSION
-	wait     time.Duration // 0: none
-	nowait   bool
-	token    string // empty: of the proxy's choice
-	args     []string
-	patience time.Duration // of each try, with a token
+	lease  time.Duration // 0: SESSION
+	wait   time.Duration // 0: none
+	nowait bool
+	token  string // empty: of the proxy's choice
+	args   []string
 }
 
 func (c *client) wish(command string, e *entry) wish {

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 
 // report is what happened, and what was wrong.
 type report struct {
+	out   io.Writer
+	dir   string // for what led to a violation
 	start time.Time
 	calls atomic.Int64
 
@@ -28,8 +31,11 @@ type report struct {
 	kinds   map[string]int // of what was left over
 }
 
-func newReport() *report {
-	return &report{start: time.Now(), answers: map[string]int{}, deeds: map[string]int{}, broken: map[string]int{}, kinds: map[string]int{}}
+func newReport(out io.Writer, dir string) *report {
+	return &report{
+		out: out, dir: dir, start: time.Now(), answers: map[string]int{}, deeds: map[string]int{},
+		broken: map[string]int{}, kinds: map[string]int{},
+	}
 }
 
 // now is the time since the start.
@@ -59,7 +65,7 @@ func (r *report) waited(wait, took time.Duration) {
 }
 
 func (r *report) say(format string, args ...any) {
-	fmt.Printf("%8v %s\n", time.Since(r.start).Truncate(time.Millisecond), fmt.Sprintf(format, args...))
+	fmt.Fprintf(r.out, "%8v %s\n", time.Since(r.start).Truncate(time.Millisecond), fmt.Sprintf(format, args...))
 }
 
 // blame, hung and left are the three ways to go wrong. trace is what happened before.
@@ -71,7 +77,7 @@ func (r *report) blame(what string, trace []string) {
 	if len(r.wrongs) > 30 {
 		return
 	}
-	name := filepath.Join(*files, fmt.Sprintf("soak-%d-wrong-%d.txt", os.Getpid(), len(r.wrongs)))
+	name := filepath.Join(r.dir, fmt.Sprintf("soak-%d-wrong-%d.txt", os.Getpid(), len(r.wrongs)))
 	if err := os.WriteFile(name, []byte(what+"\n\n"+strings.Join(trace, "\n")+"\n"), 0o600); err != nil {
 		r.say("%v", err)
 	}
@@ -133,7 +139,7 @@ func (r *report) final() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	k := r.kinds
-	fmt.Printf("\nDuration: %v\nCalls: %d\nAnswers:\n%sWhat clients did:\n%sFaults: %d\n%s"+
+	fmt.Fprintf(r.out, "\nDuration: %v\nCalls: %d\nAnswers:\n%sWhat clients did:\n%sFaults: %d\n%s"+
 		"Longest wait for an answer beyond its WAIT: %v\nWrong answers: %d\nHung waiters: %d\n"+
 		"Left over: %d (keys %d, subscriptions %d, connections %d, goroutines %d, descriptors %d)\n",
 		time.Since(r.start).Round(time.Second), r.calls.Load(), table(r.answers), table(r.deeds), sum(r.broken), table(r.broken),
@@ -141,7 +147,7 @@ func (r *report) final() {
 		len(r.lefts), k["keys"], k["subscriptions"], k["connections"], k["goroutines"], k["descriptors"])
 	for _, list := range [][]string{r.wrongs, r.hungs, r.lefts} {
 		for _, what := range list[:min(len(list), 20)] {
-			fmt.Println("  ", what)
+			fmt.Fprintln(r.out, "  ", what)
 		}
 	}
 }

@@ -16,6 +16,7 @@ var (
 	cycleOf = flag.Duration("soak.cycle", 9*time.Minute, "how long things break in each cycle of a long run")
 	clients = flag.Int("soak.clients", 100, "how many clients")
 	rate    = flag.Int("soak.rate", 300, "how many things all clients begin in a second, at most")
+	names   = flag.Int("soak.names", 12, "how many names there are in each of three databases")
 	runSeed = flag.Uint64("soak.seed", 0, "the seed of the first cycle of a long run; 0: a fresh one")
 	files   = flag.String("soak.files", os.TempDir(), "where what led to a violation goes")
 	first   = flag.Bool("soak.first", false, "end at the first violation")
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 // TestSoak is the short run, or a long one.
 func TestSoak(t *testing.T) {
 	field := faults.Start(t, "--ks-lock-ttl", "1500")
-	r := newReport()
+	r := newReport(os.Stdout, *files)
 	defer func() {
 		r.final()
 		if n := r.failures(); n > 0 {
