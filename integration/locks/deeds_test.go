@@ -45,8 +45,10 @@ var deeds = []deed{
 		return ok && len(pair) == 2 && pair[1] == "cached"
 	}, true, true},
 	{"KS.RESOLVE", promised("KS.RESOLVE", "NAME", "ITS", "v", "PX", "60000"), answers(int64(1)), false, false},
+	{"KS.RESOLVE with STALE", promised("KS.RESOLVE", "NAME", "ITS", "v", "PX", "60000", "STALE", "60000"), answers(int64(1)), false, false},
 	{"KS.REJECT", promised("KS.REJECT", "NAME", "ITS", "m", "PX", "60000"), answers(int64(1)), false, false},
 	{"KS.FORGET", cached("KS.FORGET", "NAME"), answers(int64(1)), false, true},
+	{"KS.FORGET of a promise", promised("KS.FORGET", "NAME"), answers(int64(1)), false, true},
 }
 
 func answers(want any) func(any) bool { return func(reply any) bool { return reply == want } }

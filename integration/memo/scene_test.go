@@ -19,7 +19,8 @@ type scene struct {
 	promise   stage.Grant
 	waiters   []*stage.Waiter // in line, in this order
 	outcomes  <-chan stage.Outcome
-	heal      func() // ends what was broken, once all are answered; optional
+	heal      func()   // ends what was broken, once all are answered; optional
+	old       []string // tokens of promises that were revoked
 }
 
 // crowd is how many wait: two on each of three proxies.
@@ -209,7 +210,7 @@ func (c *scene) row(failure, outcome string, took, bound time.Duration) {
 const soon = 3 * time.Second
 
 // together are the scenes that break nothing but their own name.
-var together = slices.Concat(callerScenes, generatorScenes, waiterScenes, strangerScenes)
+var together = slices.Concat(callerScenes, generatorScenes, waiterScenes, strangerScenes, storyScenes, forgetScenes, staleScenes, contractScenes)
 
 // What is promised does not depend on how many proxies there are: both play the same scenes.
 func TestOnOneProxy(t *testing.T)     { stage.Setup{Proxies: 1}.Play(t, together) }

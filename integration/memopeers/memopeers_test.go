@@ -38,6 +38,9 @@ var stories = []struct {
 	{"their lock is immortal", lockImmortal},
 	{"their lock has no TTL", lockWithoutTTL},
 	{"their lock is deleted by a renewal of nothing", lockRenewedAway},
+	{"we forget while they generate", weForget},
+	{"a value of ours is forgotten while they wait", weForgetOurs},
+	{"they generate while ours is stale", theyGenerateWhileStale},
 	{"values of the same tag are apart", otherNames},
 	{"strangers set values at every point", strangers},
 }
@@ -414,6 +417,60 @@ func lockRenewedAway(c *setting) {
 	if want := map[bool]int64{true: 0, false: 1}[c.kind.deletes]; reply != want {
 		c.t.Errorf("the successor's resolve answers %#v, want %d: they delete whatever lock there is: %v", reply, want, c.kind.deletes)
 	}
+	c.clear()
+}
+
+// weForget: what they make from the old source is served, until it is forgotten in its turn.
+func weForget(c *setting) {
+	token := c.one.generates(c.name, 600_000)
+	c.wait()
+	c.generator.Expect(int64(0), "KS.FORGET", c.name)
+	if c.Owner(c.t, c.name) != token {
+		c.t.Error("their lock is gone")
+	}
+	c.AwaitLine(c.t, c.name, len(c.waiters))
+	c.one.tell("store 60000 old")
+	c.one.says("stored")
+	c.have("old")
+	c.generator.Expect(int64(1), "KS.FORGET", c.name)
+	c.Must(c.t, "DEL", stage.KeyOf(c.name, "lock")) // one kind leaves it behind
+	c.resolve(c.begin(), "new")
+	stage.WantValue(c.t, c.generator.Call("KS.MEMO", c.name), "new")
+	c.clear()
+}
+
+// weForgetOurs: theirs wait on, and have the value of who generates next.
+func weForgetOurs(c *setting) {
+	g := c.begin()
+	c.one.waits(c.name, patience)
+	c.wait()
+	c.generator.Expect(int64(1), "KS.FORGET", c.name)
+	c.waiters[0].Granted()
+	c.generator.Expect(int64(0), "KS.RESOLVE", c.name, g.Token, "old")
+	c.generator.Expect(int64(1), "KS.RESOLVE", c.name, c.waiters[0].Token, "new", "EX", "60")
+	c.one.has("new")
+	c.waiters = c.waiters[1:]
+	c.have("new")
+	c.clear()
+}
+
+// theyGenerateWhileStale: theirs don't know of stale values, ours are served one meanwhile.
+func theyGenerateWhileStale(c *setting) {
+	g := c.begin()
+	c.generator.Expect(int64(1), "KS.RESOLVE", c.name, g.Token, "stale", "PX", "200", "STALE", "600000")
+	stage.Eventually(c.t, "its TTL has ended", func() bool { return c.Must(c.t, "GET", c.name) == nil })
+	c.one.generates(c.name, 600_000)
+	c.two.waits(c.name, patience)
+	for proxy := range c.Proxies {
+		if got := fmt.Sprint(c.Client(c.t, proxy).Call("KS.MEMO", c.name)); got != "[stale stale]" {
+			c.t.Fatalf("KS.MEMO answers %s", got)
+		}
+	}
+	c.one.tell("store 60000 theirs")
+	c.one.says("stored")
+	c.two.has("theirs")
+	stage.WantValue(c.t, c.generator.Call("KS.MEMO", c.name), "theirs")
+	c.generator.Expect(int64(1), "KS.FORGET", c.name)
 	c.clear()
 }
 

@@ -117,7 +117,7 @@ func (s *Stage) DumpOf(t testing.TB, pattern, but string) string {
 // NothingOf waits until no key of name is left but those named, by what they are for.
 func (s *Stage) NothingOf(t testing.TB, name string, but ...string) {
 	t.Helper()
-	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "error"} {
+	for _, what := range []string{"lock", "lockwaiting", "lockwaitingset", "fence", "error", "stale"} {
 		if slices.Contains(but, what) {
 			continue
 		}
