@@ -55,6 +55,10 @@ bench: build deps ## compare direct Redis, the proxy and haproxy in one run; BEN
 bench-handoff: build deps ## measure locks: hand-off, recovery from what breaks, what a lock costs
 	go run ./integration/lockbench -proxy $(BIN) $(BENCHFLAGS)
 
+.PHONY: bench-memo
+bench-memo: build deps ## measure memo locks: hits beside GET, misses, herds of up to 10 000 waiters, their memory
+	go run ./integration/memobench -proxy $(BIN) $(BENCHFLAGS)
+
 .PHONY: bench-locks
 bench-locks: build deps ## compare KS.LOCK with redislock, redsync and rueidislock; BENCHFLAGS="-only ks -cases contended"
 	go -C integration/bench-locks run . -proxy ../../$(BIN) $(BENCHFLAGS)

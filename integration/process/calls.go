@@ -33,6 +33,14 @@ func (c Calls) Since(before Calls) Calls {
 	return news
 }
 
+// Sum is the number of all calls.
+func (c Calls) Sum() (sum int64) {
+	for _, n := range c {
+		sum += n
+	}
+	return sum
+}
+
 // Each lists the calls of each command divided by n, those that come at least every other time.
 func (c Calls) Each(n int) string {
 	var list []string
