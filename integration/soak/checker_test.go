@@ -115,6 +115,22 @@ func TestIgnoredValuesAreFound(t *testing.T) {
 	says(t, c.report, "answered generate while the value")
 }
 
+// Which of two that were stored at the same time stands is not known, whoever was answered first.
+func TestNothingStandsForSureAfterTwoChangesAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCycle(t)
+	e := newEntry(c, 1, "x")
+	r := e.make("set", 1, 0)
+	_, first := e.change()
+	_, second := e.change()
+	r.call = e.now()
+	e.changed(first, r.call, yes, nil)
+	e.settled(r, yes, e.now())
+	e.changed(second, r.call, yes, r)
+	e.other(e.look(), e.now(), "generate")
+	says(t, c.report, "")
+}
+
 func TestTwoHoldersAreFound(t *testing.T) {
 	t.Parallel()
 	a := hold{token: "a", promise: true, asked: 1 * second, begin: 2 * second, lease: 11 * second, over: 5 * second}

@@ -207,8 +207,10 @@ func (a answer) String() string {
 	if a.status != answered {
 		return [...]string{"", "connection ended", "not sent", "gave up"}[a.status]
 	}
-	return fmt.Sprintf("%.150v", a.value)
+	return short(a.value)
 }
+
+func short(reply any) string { return fmt.Sprintf("%.150s", fmt.Sprint(reply)) }
 
 // number is an integer reply; unknown if it is something else. Errors that nobody should see are complained about.
 func (c *client) number(e *entry, a answer, what string) (int64, outcome) {
@@ -226,7 +228,7 @@ func (c *client) number(e *entry, a answer, what string) (int64, outcome) {
 	case stage.Refusal:
 		c.refused(e, what, string(v))
 	default:
-		e.complain("client %d: %s answers %.100v", c.id, what, v)
+		e.complain("client %d: %s answers %s", c.id, what, short(v))
 	}
 	return 0, unknown
 }

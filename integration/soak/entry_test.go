@@ -55,6 +55,7 @@ type entry struct {
 	removed   int64  // the same, also of DEL and SET
 	forgets   []span // sent and answered (0: never)
 	changing  int    // changes under way
+	crowded   bool   // the last that began was not alone
 	changes   uint64 // changes that have begun
 	doubtful  int64  // until then a change whose reply was lost may take effect
 	certain   *record
@@ -100,6 +101,7 @@ func (e *entry) change() (certain *record, number uint64) {
 		certain = e.certain
 	}
 	e.certain = nil
+	e.crowded = e.changing > 0
 	e.changing++
 	e.changes++
 	return certain, e.changes
@@ -117,7 +119,7 @@ func (e *entry) changed(number uint64, call int64, o outcome, stored *record) {
 	if o == yes {
 		e.removed = max(e.removed, call)
 	}
-	if stored != nil && e.changing == 0 && e.changes == number && e.now() > e.doubtful {
+	if stored != nil && !e.crowded && e.changes == number && e.now() > e.doubtful {
 		e.certain = stored
 	}
 }

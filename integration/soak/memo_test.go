@@ -116,7 +116,7 @@ func (c *client) memo(ctx context.Context, e *entry) {
 	case []any:
 		c.told(e, w, a, v, asked, tries, reply)
 	default:
-		e.complain("client %d: %q answers %.100v", c.id, w.args, reply)
+		e.complain("client %d: %q answers %s", c.id, w.args, short(reply))
 	}
 }
 
@@ -142,7 +142,7 @@ func (c *client) told(e *entry, w wish, a answer, v view, asked int64, tries int
 		}
 		c.generate(e, w, h)
 	default:
-		e.complain("client %d: %q answers %.100v", c.id, w.args, reply)
+		e.complain("client %d: %q answers %s", c.id, w.args, short(reply))
 	}
 }
 
@@ -293,6 +293,7 @@ func (c *client) finish(e *entry, h *hold, r *record, args []string) bool {
 		e.changed(number, r.call, removes, stored)
 		return o == yes
 	}
+	c.drop() // what was taken for as long as it lasts goes with it
 	return false
 }
 
@@ -318,6 +319,7 @@ func (c *client) unlock(e *entry, h *hold) {
 		}
 		return
 	}
+	c.drop()
 }
 
 // lock takes the lock in the same line.
@@ -409,6 +411,6 @@ func (c *client) status(e *entry) {
 			c.refused(e, "KS.STATUS", string(words))
 			return
 		}
-		e.complain("KS.STATUS answers %.200v", a.value)
+		e.complain("KS.STATUS answers %s", short(a.value))
 	}
 }

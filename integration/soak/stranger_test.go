@@ -57,7 +57,7 @@ func (c *client) peer(e *entry) {
 			return nil
 		}
 		value, _, _ := stage.ParseOne(reply)
-		e.note(fmt.Sprintf("until %v: peer %d: %.120q: %.100v", time.Duration(c.now()), c.id, args, value))
+		e.note(fmt.Sprintf("until %v: peer %d: %.120q: %s", time.Duration(c.now()), c.id, args, short(value)))
 		return value
 	}
 	if do("SELECT", strconv.Itoa(e.db)) != "OK" {
