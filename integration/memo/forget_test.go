@@ -292,49 +292,62 @@ func TestAResolveThatForgetFollowsAtOnce(t *testing.T) {
 	}
 }
 
-// What a RESOLVE told other proxies is heard there after KS.FORGET: it is not for who asked after that.
-func TestNewsOfAResolveAreHeardAfterForget(t *testing.T) {
+// What an answer told other proxies is heard there after KS.FORGET: it is not for who asked after that.
+func TestNewsOfAnAnswerAreHeardAfterForget(t *testing.T) {
 	t.Parallel()
-	for name, channels := range map[string]int{"on the inbox": 1, "on the channel of the value": 2} {
-		for _, ttl := range []string{"500", "60000"} {
-			t.Run(name+", PX "+ttl, func(t *testing.T) {
-				t.Parallel()
-				s := cutOff(t)
-				c := open(t, s, "EX", "60")
-				before := s.JoinMemo(t, 1, c.name)
-				c.awaitSubscribed(1)
-				links := ownLinks(t, s, 1, channels)
-				for _, l := range links {
-					l.LimitDown(0)
-				}
-				c.generator.Expect(int64(1), "KS.RESOLVE", c.name, c.promise.Token, "old", "PX", ttl)
-				c.forget(1)
-				c.anew()
-				after := &stage.Waiter{Client: s.Client(t, 1), Name: c.name, Token: "asked after"}
-				after.Ask("KS.MEMO", c.name, "TOKEN", after.Token)
-				stage.Eventually(t, "who asked after KS.FORGET stands in line", func() bool {
-					return slices.Contains(s.Line(t, c.name), after.Token)
-				})
-				for _, l := range links {
-					l.Resume()
-				}
-				handed := s.Client(t, 0) // what comes behind on the inbox is heard: so was the news
-				g := handed.Lock(c.name + "'s")
-				w := s.Join(t, 1, c.name+"'s")
-				handed.Unlock(c.name+"'s", g)
-				w.Granted()
-				w.Unlocks()
-				after.Silent("the value is forgotten, and another generates")
-				c.generator.Expect(int64(1), "KS.RESOLVE", c.name, c.promise.Token, "new", "PX", "60000")
-				stage.WantValue(t, after.Next(), "new")
-				// Who asked before may have either.
-				if got := fmt.Sprint(before.Next()); got != "[value old]" && got != "[value new]" {
-					t.Errorf("who asked before is answered %s", got)
-				}
-				c.closes("new")
-			})
-		}
+	const inbox, notif = 1, 2
+	for _, c := range []struct {
+		name     string
+		channels int
+		answer   []string // behind name and token
+	}{
+		{"a brief value on the inbox", inbox, []string{"KS.RESOLVE", "old", "PX", "500"}},
+		{"a value on the inbox", inbox, []string{"KS.RESOLVE", "old", "PX", "60000"}},
+		{"a brief value on its channel", notif, []string{"KS.RESOLVE", "old", "PX", "500"}},
+		{"a value on its channel", notif, []string{"KS.RESOLVE", "old", "PX", "60000"}},
+		{"a rejection on the inbox", inbox, []string{"KS.REJECT", "old", "PX", "60000"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := cutOff(t)
+			newsAfterForget(t, s, c.channels, c.answer)
+		})
 	}
+}
+
+func newsAfterForget(t *testing.T, s *stage.Stage, channels int, answer []string) {
+	c := open(t, s, "EX", "60")
+	before := s.JoinMemo(t, 1, c.name)
+	c.awaitSubscribed(1)
+	links := ownLinks(t, s, 1, channels)
+	for _, l := range links {
+		l.LimitDown(0)
+	}
+	c.generator.Expect(int64(1), slices.Concat([]string{answer[0], c.name, c.promise.Token}, answer[1:])...)
+	c.forget(1)
+	c.anew()
+	after := &stage.Waiter{Client: s.Client(t, 1), Name: c.name, Token: "asked after"}
+	after.Ask("KS.MEMO", c.name, "TOKEN", after.Token)
+	stage.Eventually(t, "who asked after KS.FORGET stands in line", func() bool {
+		return slices.Contains(s.Line(t, c.name), after.Token)
+	})
+	for _, l := range links {
+		l.Resume()
+	}
+	handed := s.Client(t, 0) // what comes behind on the inbox is heard: so was the news
+	g := handed.Lock(c.name + "'s")
+	w := s.Join(t, 1, c.name+"'s")
+	handed.Unlock(c.name+"'s", g)
+	w.Granted()
+	w.Unlocks()
+	after.Silent("the answer is forgotten, and another generates")
+	c.generator.Expect(int64(1), "KS.RESOLVE", c.name, c.promise.Token, "new", "PX", "60000")
+	stage.WantValue(t, after.Next(), "new")
+	// Who asked before may have either.
+	if got := fmt.Sprint(before.Next()); got != "[value old]" && got != "MEMOERR old" && got != "[value new]" {
+		t.Errorf("who asked before is answered %s", got)
+	}
+	c.closes("new")
 }
 
 // A promise that was handed over and is not claimed yet is of after KS.FORGET: it stands.
@@ -365,5 +378,31 @@ func TestForgetBetweenHandOffAndClaim(t *testing.T) {
 		c.stored(nil)
 		c.resolves(w, 1)
 		c.row("a promise that is "+first+" and handed over, and forgotten again before it is claimed", "0 and 0: it stands, and the old one's value is refused", took, 2*soon)
+	}
+}
+
+// A generator whose promise was forgotten asks again with its TOKEN, and stands in line: what it made before is not
+// stored while the promise is on its way to it.
+func TestALateAnswerWithATokenThatIsPromisedAgain(t *testing.T) {
+	t.Parallel()
+	s := stage.Setup{Proxies: 3, Relayed: true}.Start(t)
+	for _, answer := range []string{"KS.RESOLVE", "KS.REJECT"} {
+		c := open(t, s, "EX", "60", "TOKEN", "asks again")
+		c.forget(1)
+		c.anew()
+		client := s.Client(t, 1)
+		link := c.laneOf(client, 1)
+		w := s.JoinBy(client, "KS.MEMO", c.name, "TOKEN", "asks again")
+		link.LimitUp(0)
+		c.generator.Unlock(c.name, c.promise)
+		stage.Eventually(t, "the claim is held up", func() bool { return link.Held() > 0 })
+		for proxy := range s.Proxies {
+			s.Client(t, proxy).Expect(int64(0), answer, c.name, w.Token, "old", "PX", "60000")
+		}
+		link.Resume()
+		w.Granted()
+		c.stored(nil)
+		w.Expect(int64(1), "KS.RESOLVE", c.name, w.Token, "new", "PX", "60000")
+		c.closes("new")
 	}
 }

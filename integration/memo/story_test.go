@@ -20,21 +20,21 @@ func threeAskForAReport(t *testing.T, s *stage.Stage) {
 	)
 	c := &scene{Stage: s, t: t, name: "report:of today"}
 	callers := []*stage.Client{s.Client(t, 0), s.Client(t, 1), s.Client(t, 2)}
+	report := callers[0].Generate(c.name, "EX", "60")
 	began := time.Now()
 	until := func(d time.Duration) time.Time { // the story's clock, not the test's patience
 		time.Sleep(time.Until(began.Add(d)))
 		return time.Now()
 	}
-	report := callers[0].Generate(c.name, "EX", "60")
 
 	asked := until(apart)
-	callers[1].Ask("KS.MEMO", c.name, "EX", "60")
+	waits := s.JoinBy(callers[1], "KS.MEMO", c.name, "EX", "60")
 	until(takes)
-	(&stage.Waiter{Client: callers[1]}).Silent("the report is not finished")
+	waits.Silent("the report is not finished")
 	resolved := time.Now()
 	callers[0].Expect(int64(1), "KS.RESOLVE", c.name, report.Token, "the report", "EX", "60")
 	first := time.Since(began)
-	stage.WantValue(t, callers[1].Next(), "the report")
+	stage.WantValue(t, waits.Next(), "the report")
 	secondWaited := time.Since(asked)
 	late := time.Since(resolved)
 
