@@ -18,6 +18,7 @@ type hold struct {
 	quiet   bool      // its loss is no news, the caller does not know of it yet
 	trusted time.Time // when the last ask or renewal that succeeded was sent: the lease stands a TTL from then
 	next    time.Time // when to renew
+	doubted time.Time // when it was said that it may have ended; zero once a later renewal has succeeded
 }
 
 func (h *hold) departure() departure { return departure{token: h.token, seq: h.seq} }
@@ -188,7 +189,8 @@ func (hs *holds) extended(s Session, l line, token string, ends time.Time) {
 
 // ending is told before a token's hold is given up by a command of session s, so that no renewal under way
 // takes it for lost. The returned function puts back what it took away, for a command that did not end it;
-// it returns the holds of sessions that ended meanwhile, which are still to be released.
+// it returns the holds of sessions that ended meanwhile, which are still to be released. What is put back is
+// doubted: the command may not have ended it because it had ended, and who said so was not listened to meanwhile.
 func (hs *holds) ending(s Session, l line, token string) (undo func() []*hold) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -215,6 +217,7 @@ func (hs *holds) ending(s Session, l line, token string) (undo func() []*hold) {
 		for i, h := range ended {
 			if hs.sessions[h.s] == owners[i] {
 				hs.keep(owners[i], h)
+				hs.doubts(h)
 			} else {
 				orphans = append(orphans, h)
 			}
@@ -227,11 +230,15 @@ func (hs *holds) ending(s Session, l line, token string) (undo func() []*hold) {
 func (hs *holds) doubt(seq uint64) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	h := hs.held[seq]
-	if h == nil {
-		return
+	if h := hs.held[seq]; h != nil {
+		hs.doubts(h)
 	}
-	h.next = time.Now()
+}
+
+// doubts has h renewed at once, which tells whether it stands.
+func (hs *holds) doubts(h *hold) {
+	h.doubted = time.Now()
+	h.next = h.doubted
 	select {
 	case hs.changed <- struct{}{}:
 	default:
@@ -260,12 +267,13 @@ func (hs *holds) gone(seq uint64) {
 	}
 }
 
-// waitsForItself: the call waits for a lock that its own session holds as long as it lasts.
+// waitsForItself: the call waits for a lock that its own session holds as long as it lasts. One that is doubted
+// is not counted: who waits asks again, and then it is known.
 func (hs *holds) waitsForItself(c *call) bool {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	return slices.ContainsFunc(hs.lines[c.line], func(h *hold) bool {
-		return h.s == c.s && h.token != c.req.Token // KS.WAIT has none
+		return h.s == c.s && h.doubted.IsZero() && h.token != c.req.Token // KS.WAIT has none
 	})
 }
 

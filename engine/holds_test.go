@@ -594,6 +594,67 @@ func TestAnUnlockThatFailsAfterTheOwnersEndReleasesAllTheSame(t *testing.T) {
 	})
 }
 
+// While an answer of its generator is under way, a hold is in nobody's books, so who is told of its end finds nothing.
+func TestAPromiseThatIsRevokedWhileItsAnswerIsUnderWayIsLostAtOnce(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		t.Run(fmt.Sprintf("elsewhere %t", elsewhere), func(t *testing.T) {
+			onBoth(t, func(t *testing.T, b *backend) {
+				e := b.engine() // it renews every 10 s
+				revoking := e
+				if elsewhere {
+					revoking = b.engine()
+				}
+				s := b.session(0)
+				s.pushed = make(chan []string, 10)
+				m, err := e.Memo(t.Context(), s, Request{Name: name, Session: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				undo := e.ending(s, line{0, name}, m.Token)
+				if ok, err := revoking.Forget(t.Context(), b.session(0), name); !ok || err != nil {
+					t.Fatalf("forget: %v, %v", ok, err)
+				}
+				b.do("SET", lockKey, "another's", "PX", 60000)
+				if elsewhere {
+					e.holds.doubt(1) // in case its bell has not come yet, so that it has now
+				}
+				undo()
+				if _, err := e.Memo(t.Context(), s, Request{Name: name, Wait: 1}); !errors.Is(err, ErrNotGranted) {
+					t.Errorf("asked for it again: %v", err)
+				}
+				if got := wait(t, s.pushed); got[2] != m.Token {
+					t.Errorf("pushed %q", got)
+				}
+			})
+		})
+	}
+}
+
+// A renewal that was asked for before the doubt arose says nothing about it.
+func TestADoubtOutlivesARenewalThatIsUnderWay(t *testing.T) {
+	b := onMiniredis(t)
+	e := b.engine()
+	s := b.session(0)
+	s.pushed = make(chan []string, 10)
+	held := mustLock(t, e, s, Request{Name: name, Session: true})
+	h := onlyHold(t, e)
+	sent := time.Now()
+	b.do("DEL", lockKey)
+	e.holds.mu.Lock()
+	h.doubted = time.Now()
+	h.next = h.doubted
+	e.holds.mu.Unlock()
+	(&watchdog{e: e}).settle(h, renewed, sent)
+	if e.holds.mu.Lock(); h.doubted.IsZero() || time.Until(h.next) > time.Second {
+		t.Error("it is taken to stand")
+	}
+	e.holds.doubts(h)
+	e.holds.mu.Unlock()
+	if got := wait(t, s.pushed); got[2] != held.Token {
+		t.Errorf("pushed %q", got)
+	}
+}
+
 func TestWhatFollowsAResetFindsTheLocksReleased(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *backend) {
 		e := b.engine()

@@ -130,7 +130,10 @@ func (d *watchdog) settle(h *hold, said int64, sent time.Time) {
 	if current {
 		switch said {
 		case renewed:
-			h.trusted, h.next = sent, sent.Add(hs.ttl/3)
+			h.trusted = sent
+			if sent.After(h.doubted) {
+				h.next, h.doubted = sent.Add(hs.ttl/3), time.Time{}
+			}
 		case renewLost, renewSuperseded, renewEnded, renewRevoked:
 			hs.drop(h)
 		default: // Redis is away or busy: nobody knows
