@@ -84,6 +84,17 @@ func (p *Process) Kill(t testing.TB) {
 	p.WaitExit(t, Patience)
 }
 
+// Dump ends the process, one written in Go, and returns what its goroutines were doing. It is all that the log ends with,
+// so a test that fails does not show it.
+func (p *Process) Dump(t testing.TB) string {
+	t.Helper()
+	before := len(p.Log())
+	p.Signal(t, syscall.SIGQUIT)
+	p.WaitExit(t, Patience)
+	p.talks = false
+	return p.Log()[before:]
+}
+
 // WaitExit waits for the end of the process and returns its exit code, -1 if
 // a signal ended it.
 func (p *Process) WaitExit(t testing.TB, within time.Duration) int {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -136,7 +135,8 @@ func (c *cycle) looksInside(t testing.TB) {
 	for i := range faults.Proxies {
 		p := c.Proxy(i)
 		descriptors := p.Files(t)
-		goroutines, dump := dumped(t, p)
+		dump := p.Dump(t)
+		goroutines := strings.Count(dump, "\ngoroutine ")
 		c.say("proxy %d: %d goroutines, %d descriptors", i, goroutines, descriptors)
 		if goroutines > ownGoroutines || goroutines == 0 {
 			name := filepath.Join(c.dir, fmt.Sprintf("soak-%d-goroutines-%d-%d.txt", os.Getpid(), c.seed, i))
@@ -150,13 +150,4 @@ func (c *cycle) looksInside(t testing.TB) {
 		}
 		c.StartProxy(t, i)
 	}
-}
-
-// dumped ends a proxy with a dump of its goroutines.
-func dumped(t testing.TB, p *harness.Proxy) (goroutines int, dump string) {
-	before := len(p.Log())
-	p.Signal(t, syscall.SIGQUIT)
-	p.WaitExit(t, harness.Patience)
-	dump = p.Log()[before:]
-	return strings.Count(dump, "\ngoroutine "), dump
 }
