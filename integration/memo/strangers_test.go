@@ -29,15 +29,25 @@ func (c *scene) publish(payload string) {
 	c.Must(c.t, "PUBLISH", stage.KeyOf(c.name, "notif"), payload)
 }
 
+// The first in line is one that does not look for values, so those behind it have the value by the message alone: they
+// would not ask by themselves so soon.
 func storedAndPublished(t *testing.T, s *stage.Stage) {
 	for _, value := range []string{"a stranger's", ""} {
-		c := begin(t, s)
+		c := open(t, s)
+		first := s.Join(t, 0, c.name)
+		for i := range crowd {
+			c.join((i + 1) % len(s.Proxies))
+		}
+		c.listen()
 		began := time.Now()
 		c.Must(t, "SET", c.name, value, "PX", "30000")
 		c.publish(value)
 		c.have(value, crowd)
 		took := time.Since(began)
+		first.Silent("the generator goes on")
 		c.generator.Unlock(c.name, c.promise)
+		first.Granted()
+		first.Unlocks()
 		c.row(fmt.Sprintf("stranger: SET %q and PUBLISH while one generates", value), "6 of 6 have it; the generator gives up", took, soon)
 		c.closes(value)
 	}

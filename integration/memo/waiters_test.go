@@ -270,3 +270,23 @@ func TestAPromotionThatCrossesAHangUp(t *testing.T) {
 		}
 	}
 }
+
+// The value is gone when the proxies hear of it: those who wait have it all the same.
+func TestAValueThatIsGoneWhenItsProxiesLook(t *testing.T) {
+	stage.OnOneAndThree(t, "all links are slow", func(t *testing.T, proxies int) {
+		s := stage.Setup{Proxies: proxies, Relayed: true}.Start(t)
+		c := begin(t, s)
+		for _, r := range s.Relays {
+			r.Delay(50 * time.Millisecond)
+		}
+		began := time.Now()
+		c.generator.Expect(int64(1), "KS.RESOLVE", c.name, c.promise.Token, "brief", "PX", "1")
+		c.have("brief", crowd)
+		c.row("generator resolves with PX 1, what Redis says is heard 50 ms later", "6 of 6 have the value", time.Since(began), soon)
+		for _, r := range s.Relays {
+			r.Delay(0)
+		}
+		c.AwaitLine(t, c.name, 0)
+		c.NothingOf(t, c.name, "fence")
+	})
+}
