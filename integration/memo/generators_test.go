@@ -17,6 +17,7 @@ var generatorScenes = []stage.Scene{
 	{Name: "a second answer counts for nothing", Run: answersTwice},
 	{Name: "a generator gives up", Run: givesUp},
 	{Name: "a rejection is told to all who wait", Run: rejects},
+	{Name: "an answer is told to those who would not ask so soon", Run: told},
 	{Name: "a rejection with a TTL is told to those who come", Run: rejectsForAWhile},
 	{Name: "promises lapse one after the other", Run: allLapse},
 	{Name: "a generator that asks again has the same promise", Run: asksAgain},
@@ -192,6 +193,31 @@ func rejects(t *testing.T, s *stage.Stage) {
 	}
 	c.row("callers after a rejection without TTL", "the first to come generates", time.Since(began), soon)
 	c.AwaitLine(t, c.name, 0)
+}
+
+// The first in line asks once a second, and tells the others what it finds. Here that is one who looks for no value.
+func told(t *testing.T, s *stage.Stage) {
+	for _, end := range []string{"KS.RESOLVE", "KS.REJECT"} {
+		c := open(t, s)
+		first := s.Join(t, len(s.Proxies)-1, c.name)
+		for i := range crowd {
+			c.join((i + 1) % len(s.Proxies))
+		}
+		c.listen()
+		began := time.Now()
+		c.generator.Expect(int64(1), end, c.name, c.promise.Token, "v", "PX", "60000")
+		if end == "KS.RESOLVE" {
+			c.have("v", crowd)
+		} else {
+			c.told("v", crowd)
+		}
+		took := time.Since(began)
+		first.Granted()
+		first.Unlocks()
+		c.row("generator ends with "+end+", first in line is a KS.LOCK caller", "6 of 6 are told", took, soon)
+		c.forget(1)
+		c.NothingOf(t, c.name, "fence")
+	}
 }
 
 func rejectsForAWhile(t *testing.T, s *stage.Stage) {
