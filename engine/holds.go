@@ -62,7 +62,21 @@ type holds struct {
 	held     map[uint64]*hold          // by seq
 	lines    map[line][]*hold          // the same
 	leaving  map[Session]chan struct{} // of sessions whose holds are being released; closed when they are
+	early    earlyDoubts
 }
+
+// earlyDoubts are the attempts that were doubted last without having a hold: its grant may still be on its way.
+type earlyDoubts struct {
+	seqs [1 << 10]uint64
+	next int
+}
+
+func (d *earlyDoubts) add(seq uint64) {
+	d.seqs[d.next] = seq
+	d.next = (d.next + 1) % len(d.seqs)
+}
+
+func (d *earlyDoubts) has(seq uint64) bool { return slices.Contains(d.seqs[:], seq) }
 
 func newHolds(ttl time.Duration) *holds {
 	return &holds{
@@ -101,6 +115,9 @@ func (hs *holds) granted(c *call, sent time.Time) {
 		quiet: c.quiet, trusted: sent, next: sent.Add(hs.ttl / 3),
 	}
 	hs.keep(g, h)
+	if hs.early.has(h.seq) {
+		hs.doubts(h)
+	}
 }
 
 // remember notes the last grant of a name. A connection may take any number of leases and let them run out,
@@ -232,6 +249,8 @@ func (hs *holds) doubt(seq uint64) {
 	defer hs.mu.Unlock()
 	if h := hs.held[seq]; h != nil {
 		hs.doubts(h)
+	} else {
+		hs.early.add(seq)
 	}
 }
 
@@ -245,12 +264,15 @@ func (hs *holds) doubts(h *hold) {
 	}
 }
 
-// revoked: the promise of an attempt was revoked. If its hold is not there, a renewal has told the client.
+// revoked: the promise of an attempt was revoked. If its hold is not there, a renewal has told the client, or
+// will.
 func (hs *holds) revoked(seq uint64) {
 	hs.mu.Lock()
 	h := hs.held[seq]
 	if h != nil {
 		hs.drop(h)
+	} else {
+		hs.early.add(seq)
 	}
 	hs.mu.Unlock()
 	if h != nil {

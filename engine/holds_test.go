@@ -630,6 +630,41 @@ func TestAPromiseThatIsRevokedWhileItsAnswerIsUnderWayIsLostAtOnce(t *testing.T)
 	}
 }
 
+// The reply of a grant may come after the news of its end.
+func TestAPromiseThatIsRevokedBeforeItsGrantIsBookedIsLostAtOnce(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		t.Run(fmt.Sprintf("elsewhere %t", elsewhere), func(t *testing.T) {
+			onBoth(t, func(t *testing.T, b *backend) {
+				e := b.engine() // it renews every 10 s
+				s := b.session(0)
+				s.pushed = make(chan []string, 10)
+				m, err := e.Memo(t.Context(), s, Request{Name: name, Session: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := onlyHold(t, e)
+				e.holds.mu.Lock()
+				e.holds.drop(h) // the reply is still on its way
+				e.holds.mu.Unlock()
+				revoking := e
+				if elsewhere {
+					revoking = b.engine()
+				}
+				if ok, err := revoking.Forget(t.Context(), b.session(0), name); !ok || err != nil {
+					t.Fatalf("forget: %v, %v", ok, err)
+				}
+				if elsewhere {
+					e.holds.doubt(h.seq) // in case its bell has not come yet, so that it has now
+				}
+				e.holds.granted(&call{line: h.line, s: s, seq: h.seq, req: Request{Token: m.Token, Session: true}}, time.Now())
+				if got := wait(t, s.pushed); got[2] != m.Token {
+					t.Errorf("pushed %q", got)
+				}
+			})
+		})
+	}
+}
+
 // A renewal that was asked for before the doubt arose says nothing about it.
 func TestADoubtOutlivesARenewalThatIsUnderWay(t *testing.T) {
 	b := onMiniredis(t)
