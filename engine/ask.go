@@ -268,7 +268,7 @@ func (e *Engine) rest(ctx context.Context, c *call, w *waiter, a answer, over <-
 			if s.fence > 0 && c.since > s.fence { // of before the call: the value is gone again, or was forgotten
 				return a, false, nil // a later one may have found no room beside it
 			}
-			if !s.struck {
+			if !s.struck && !w.struck.Load() {
 				d := c.departure()
 				d.served, d.keep = true, false
 				e.leaver.add(c.line, d)

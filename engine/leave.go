@@ -18,6 +18,11 @@ const (
 	leaveRetry = 100 * time.Millisecond
 	leaveAge   = time.Minute
 
+	// linger is how long departures of memo callers that got their value wait for the bell that says that
+	// their places are struck: it comes over another connection, and on a busy machine later. A herd would make a long
+	// script of looks for places that are gone.
+	linger = 50 * time.Millisecond
+
 	// keepPlace is how long the place of a call with a token of the caller's outlives it; lua/line.lua has
 	// the same. Then its proxy clears it away.
 	keepPlace = 2 * time.Second
@@ -58,10 +63,11 @@ type party struct {
 type leaver struct {
 	send func(context.Context, []batch) []error
 
-	mu      sync.Mutex
-	pending map[party][]departure
-	closed  bool
-	wake    chan struct{} // capacity one
+	mu        sync.Mutex
+	pending   map[party][]departure
+	lingering bool // a timer will wake for those that linger
+	closed    bool
+	wake      chan struct{} // capacity one
 }
 
 // batch is one script's worth of departures.
@@ -87,17 +93,39 @@ func (l *leaver) add(at line, d departure) <-chan struct{} {
 	if !closed {
 		p := party{at, d.keepHeld}
 		l.pending[p] = append(l.pending[p], d)
+		if d.served {
+			l.wakeLater()
+		}
 	}
 	l.mu.Unlock()
-	if closed {
+	switch {
+	case closed:
 		close(d.done)
-		return d.done
+	case !d.served:
+		l.wakeNow()
 	}
+	return d.done
+}
+
+func (l *leaver) wakeNow() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	return d.done
+}
+
+// wakeLater wakes for those that linger; mu is held.
+func (l *leaver) wakeLater() {
+	if l.lingering {
+		return
+	}
+	l.lingering = true
+	time.AfterFunc(linger, func() {
+		l.mu.Lock()
+		l.lingering = false
+		l.mu.Unlock()
+		l.wakeNow()
+	})
 }
 
 // addAgain queues d once more after a second and after ten: for a call whose ask Redis may still execute.
@@ -182,19 +210,31 @@ func (l *leaver) flush(ctx context.Context) bool {
 	return ok
 }
 
-// take empties pending into batches.
+// take empties pending into batches, but for those that linger.
 func (l *leaver) take() []batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var batches []batch
-	for p, who := range l.pending {
+	staying := map[party][]departure{}
+	for p, all := range l.pending {
+		who := all[:0]
+		for _, d := range all {
+			if d.served && !l.closed && time.Since(d.since) < linger {
+				staying[p] = append(staying[p], d)
+			} else {
+				who = append(who, d)
+			}
+		}
 		for len(who) > 0 {
 			n := min(len(who), leaveBatch)
 			batches = append(batches, batch{p, who[:n]})
 			who = who[n:]
 		}
 	}
-	clear(l.pending)
+	l.pending = staying
+	if len(staying) > 0 {
+		l.wakeLater()
+	}
 	return batches
 }
 

@@ -373,3 +373,50 @@ func TestManyMemoCallersTakeTurnsInAskingAgain(t *testing.T) {
 		t.Error("a name that nobody waits for is remembered")
 	}
 }
+
+// The bell may come after the value was fetched, because another message told of it, and before all have it.
+func TestWhoWasStruckFromTheLineDoesNotLeaveIt(t *testing.T) {
+	e := &Engine{waiters: newWaiters(10), leaver: newLeaver(nil)} // nobody sends them
+	for _, struck := range []bool{false, true} {
+		w := e.waiters.add(line{0, name}, "t", true)
+		w.serve(served{value: "v"})
+		if struck {
+			e.areStruck(w.line)
+		}
+		c := &call{line: w.line, req: Request{Token: "t"}}
+		if a, done, err := e.rest(t.Context(), c, w, answer{verdict: waits}, nil); !done || err != nil || a.value != "v" {
+			t.Fatalf("%+v, %v, %v", a, done, err)
+		}
+		e.leaver.mu.Lock()
+		leaving := len(e.leaver.pending[party{line: w.line}])
+		e.leaver.mu.Unlock()
+		if struck != (leaving == 0) {
+			t.Errorf("struck %v: %d leave", struck, leaving)
+		}
+		e.leaver.forget(w.line)
+		e.waiters.remove(w)
+	}
+}
+
+func TestWhoGotTheValueLeavesAfterTheBellCouldCome(t *testing.T) {
+	l := newLeaver(nil)
+	struck, later := line{0, "struck"}, line{0, "later"}
+	future := time.Now().Add(time.Hour)
+	dropped := l.add(struck, departure{served: true, since: future})
+	l.add(later, departure{served: true, since: future, token: "served"})
+	l.add(later, departure{token: "gone"})
+	l.add(later, departure{served: true, since: time.Now().Add(-time.Hour), token: "late"})
+	batches := l.take()
+	if len(batches) != 1 || len(batches[0].who) != 2 || batches[0].who[0].token != "gone" || batches[0].who[1].token != "late" {
+		t.Fatalf("%+v leave", batches)
+	}
+	if !l.lingering {
+		t.Error("nothing wakes for the others")
+	}
+	l.forget(struck)
+	wait(t, dropped)
+	l.closed = true
+	if batches = l.take(); len(batches) != 1 || len(batches[0].who) != 1 || batches[0].who[0].token != "served" {
+		t.Errorf("%+v leave at the end", batches)
+	}
+}

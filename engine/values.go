@@ -107,9 +107,18 @@ func serveAll(callers []*waiter, s served) {
 	}
 }
 
+// areStruck: a script took this proxy's memo callers out of the line, so they need not leave it. Some may have been
+// served already, because another message told of the value.
+func (e *Engine) areStruck(l line) {
+	for _, w := range e.waiters.memoCallers(l) {
+		w.struck.Store(true)
+	}
+	e.leaver.forget(l)
+}
+
 // resolved: another proxy's RESOLVE stored the value and struck our memo callers from the line.
 func (e *Engine) resolved(b bell) {
-	e.leaver.forget(b.line)
+	e.areStruck(b.line)
 	if b.hasValue {
 		serveAll(e.waiters.memoCallers(b.line), served{value: b.value, fence: b.fence, struck: true})
 		return
@@ -120,7 +129,7 @@ func (e *Engine) resolved(b bell) {
 // resolvedHere: this proxy's own RESOLVE. Those who waited before it was sent get the value as it is;
 // others look it up.
 func (e *Engine) resolvedHere(at line, before []*waiter, value string) {
-	e.leaver.forget(at)
+	e.areStruck(at)
 	serveAll(before, served{value: value, struck: true})
 	e.fetch(at, true)
 }
@@ -128,7 +137,7 @@ func (e *Engine) resolvedHere(at line, before []*waiter, value string) {
 // rejected: a promise, whose fence is given, was rejected, and our memo callers are struck from the line. Of
 // those who wait now it is answered to who waited for that promise; others ask.
 func (e *Engine) rejected(at line, fence int64, message string) {
-	e.leaver.forget(at)
+	e.areStruck(at)
 	for _, w := range e.waiters.memoCallers(at) {
 		if since := w.since.Load(); since >= 0 && since <= fence {
 			w.serve(served{value: message, struck: true, rejected: true})

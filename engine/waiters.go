@@ -18,12 +18,13 @@ type line struct {
 // that no bell can fall between.
 type waiter struct {
 	line
-	seq   uint64
-	token string
-	bell  chan struct{} // capacity one: rung means "ask again"; ringing never blocks
-	value chan served   // capacity one; of memo callers only
-	rung  bool          // its last ask was because of the bell; its own goroutine's
-	since atomic.Int64  // the least fence of the promise it waits for; -1: not known yet
+	seq    uint64
+	token  string
+	bell   chan struct{} // capacity one: rung means "ask again"; ringing never blocks
+	value  chan served   // capacity one; of memo callers only
+	rung   bool          // its last ask was because of the bell; its own goroutine's
+	struck atomic.Bool   // from the line, since its last ask
+	since  atomic.Int64  // the least fence of the promise it waits for; -1: not known yet
 
 	direct chan grant     // capacity one: the lock was handed over with all of its lease
 	first  chan time.Time // capacity one: first in line now, behind a lease that ends then
@@ -58,6 +59,7 @@ func (w *waiter) ring() {
 
 // drain forgets what w was told so far, but for what it has.
 func (w *waiter) drain() {
+	w.struck.Store(false)
 	select {
 	case <-w.bell:
 	default:
