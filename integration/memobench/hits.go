@@ -28,7 +28,9 @@ type hitRun struct {
 }
 
 // hits compares KS.MEMO of a name that has a value with GET, both through the first proxy. They take turns, and
-// ratios are taken within a round.
+// ratios are taken within a round. One client compares like with like: a command comes to Redis alone. Of many, and
+// most of all of those in a pipeline, GETs come to Redis many at a time, which spares it system calls; a KS command is
+// answered before the next one of its client is looked at.
 func (b *bench) hits(ctx context.Context, out io.Writer) error {
 	if _, err := exec.LookPath("redis-benchmark"); err != nil {
 		return fmt.Errorf("%w (package redis-tools)", err)
