@@ -52,7 +52,7 @@ func parseLockArgs(args []string, getenv func(string) string) (*lockOptions, err
 }
 
 // flags are named as in redis-cli where they say how to connect, and as in
-// flock(1) where they say how to wait.
+// flock(1) where they say how to wait; the unit of -w is ours.
 func (o *lockOptions) flags(getenv func(string) string) *flag.FlagSet {
 	f := flag.NewFlagSet("keysmith-proxy lock", flag.ContinueOnError)
 	f.SetOutput(io.Discard)

@@ -17,8 +17,9 @@ Where the proxy is, as in redis-cli:
                     credentials; better in REDISCLI_AUTH, for others see command lines
   --tls, --cacert file, --cert file, --key file, --sni host, --insecure
 
-How to wait, as in flock(1):
-  -w ms             how long to wait in line: milliseconds, or with a unit: 10s, 5m
+How to wait, as in flock(1) but for the unit of -w:
+  -w time           how long to wait in line. Unlike in flock(1), a bare number is
+                    milliseconds; 10s, 1m work, too
                     [ks-lock-wait of the proxy, which by default is as long as it takes]
   -n                don't wait
   -E status         exit status if the lock was not granted in time [1]
