@@ -8,10 +8,12 @@ import (
 	"github.com/keysmith-proxy/keysmith-proxy/engine"
 )
 
+var memoOptions = accepted{wait: true, hold: true}
+
 // memo: KS.MEMO name [PX ms | EX s | SESSION] [WAIT ms | NOWAIT] [TOKEN token]; array of "value" or "stale" and the value
 // or "generate" and the token, nil, or a MEMOERR.
 func (t *Table) memo(ctx context.Context, s Session, args [][]byte, dst []byte) []byte {
-	o, p := parseOptions("ks.memo", args[2:], accepted{wait: true, hold: true})
+	o, p := parseOptions("ks.memo", args[2:], memoOptions)
 	if p != noProblem {
 		return redcon.AppendError(dst, string(p))
 	}

@@ -150,6 +150,27 @@ func appendArity(dst []byte, name string) []byte {
 	return redcon.AppendError(dst, "ERR wrong number of arguments for '"+name+"' command")
 }
 
+// Read returns the key of the value that args, a KS.MEMO, would be answered with; false for all other commands, and
+// for those that are refused.
+func (t *Table) Read(args [][]byte) (key []byte, ok bool) {
+	if len(args) < 2 || !is(args[0], "KS.MEMO") {
+		return nil, false
+	}
+	if _, p := parseOptions("ks.memo", args[2:], memoOptions); p != noProblem || !t.engine.MayRead(string(args[1])) {
+		return nil, false
+	}
+	return args[1], true
+}
+
+// AppendFound appends the reply to a KS.MEMO whose value is in reply, which Redis has sent for its GET; false if there
+// is no value.
+func (t *Table) AppendFound(dst, reply []byte) ([]byte, bool) {
+	if len(reply) < 2 || reply[0] != '$' || reply[1] == '-' {
+		return dst, false
+	}
+	return append(append(dst, "*2\r\n$5\r\nvalue\r\n"...), reply...), true
+}
+
 // Ahead is told of a command that the client has sent behind the one that runs: an unlock behind a wait for
 // the very lock would never be reached. With nil that is over.
 func (t *Table) Ahead(s Session, args [][]byte) {

@@ -64,6 +64,12 @@ func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
 	return Memo{Token: c.req.Token}, nil
 }
 
+// MayRead reports whether Memo would begin with a GET of name, which is the key of its value.
+func (e *Engine) MayRead(name string) bool {
+	_, err := keysOf(name, e.cfg.TagSplit)
+	return err == nil && e.ready.check() == nil && e.agreement.check() == nil
+}
+
 // get is the hit path: one GET with the caller's own rights.
 func get(ctx context.Context, s Session, key string) (value string, hit bool, err error) {
 	reply, err := s.Do(ctx, "GET", key)

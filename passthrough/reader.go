@@ -99,6 +99,16 @@ func (r *Reader) Loop(take func(p []byte) (n int, next Next)) error {
 // Held is the number of bytes that were read and not consumed.
 func (r *Reader) Held() int { return len(r.held) }
 
+// Peek returns what was read and not consumed; it is valid until the next call of another method but Held.
+func (r *Reader) Peek() []byte { return r.held }
+
+// Skip consumes the first n bytes that were read and not consumed.
+func (r *Reader) Skip(n int) {
+	if n > 0 {
+		r.held = append(r.held[:0], r.held[n:]...)
+	}
+}
+
 // Take removes and returns what was read and not consumed.
 func (r *Reader) Take() []byte {
 	p := r.held

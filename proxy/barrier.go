@@ -29,6 +29,7 @@ var errUpstream = commands.ErrUpstreamLost
 // replies in flight and before anything that follows.
 func (s *session) attend() {
 	s.attended.Add(1)
+	coupled := s.coupled()
 	s.socket.Spill(true)
 	defer s.socket.Spill(false)
 	ctx, cancel := context.WithCancelCause(s.srv.ctx)
@@ -50,7 +51,7 @@ func (s *session) attend() {
 	if s.within {
 		return
 	}
-	s.dispatch(ctx, args)
+	s.dispatch(ctx, args, coupled)
 	if cap(s.command) > smallCommand {
 		s.command = nil
 	}
@@ -86,7 +87,7 @@ func (s *session) awaitQuiet(ctx context.Context) bool {
 
 // dispatch answers the collected command where it can be run, and leaves it to
 // Redis where the connection is in a state in which Redis would not run it.
-func (s *session) dispatch(ctx context.Context, args [][]byte) {
+func (s *session) dispatch(ctx context.Context, args [][]byte, coupled *train) {
 	state := s.lane.State()
 	switch {
 	case s.lane.Opaque():
@@ -102,6 +103,9 @@ func (s *session) dispatch(ctx context.Context, args [][]byte) {
 	case state.Monitor:
 		s.answer(state, "-ERR Replica can't interact with the keyspace\r\n")
 	default:
+		if coupled != nil && !state.Off && !state.Skip && !state.Unsure && s.hits(ctx, coupled) {
+			return
+		}
 		s.execute(ctx, state, args)
 	}
 }

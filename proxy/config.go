@@ -23,6 +23,14 @@ type Handler interface {
 	// ErrUpstreamLost or ErrShutdown. args are valid until Run returns.
 	Run(ctx context.Context, s commands.Session, args [][]byte, dst []byte) []byte
 
+	// Read returns the key of which a GET answers the command args if it finds a string, and false for
+	// commands of which none does. args may be anything; the key is part of them.
+	Read(args [][]byte) (key []byte, ok bool)
+
+	// AppendFound appends the reply to such a command, made from Redis's reply to that GET; false, if it has to be
+	// run.
+	AppendFound(dst, reply []byte) ([]byte, bool)
+
 	// Ahead is told that the client has sent a command of ours, args, behind the
 	// one that runs, or will in a moment. It must not block; args are valid during
 	// the call. It is called by another goroutine, and in the end with nil: what it

@@ -230,6 +230,21 @@ func (h *script) Run(ctx context.Context, s commands.Session, args [][]byte, dst
 	panic("as the test asked")
 }
 
+// Read: KS.GET key is the test's word for a command that is answered by a GET.
+func (h *script) Read(args [][]byte) (key []byte, ok bool) {
+	if len(args) != 2 || string(args[0]) != "KS.GET" {
+		return nil, false
+	}
+	return args[1], true
+}
+
+func (h *script) AppendFound(dst, reply []byte) ([]byte, bool) {
+	if reply[0] != '$' || reply[1] == '-' {
+		return dst, false
+	}
+	return append(dst, reply...), true
+}
+
 func (h *script) Ahead(_ commands.Session, args [][]byte) {
 	if args == nil {
 		note(h.forgot, nil)

@@ -45,6 +45,8 @@ type session struct {
 	peer     *engine.Peer // nil: not asked, or it may have another name since
 	pipe     bool         // bytes pass unseen
 	deaf     bool         // Redis takes nothing any more; input is dropped
+	couple   int          // how long a train of commands may be, see hits; 0: not known yet
+	served   int          // bytes that the reader holds of commands which were answered with the last one
 
 	// Owned by the lane's reading goroutine.
 	mid  bool // a frame is written in part; frame is held
@@ -163,6 +165,8 @@ func (s *session) serve() {
 		err := s.reader.Loop(s.consume)
 		if err == nil {
 			s.attend()
+			s.reader.Skip(s.served)
+			s.served = 0
 			continue
 		}
 		s.clientEnded(err)
