@@ -204,7 +204,6 @@ func (e *Engine) askOnce(ctx context.Context, c *call) (answer, error) {
 // cause is the error). Whatever is left behind then has been told to leave.
 func (e *Engine) await(ctx context.Context, c *call, w *waiter) (answer, error) {
 	c.seq = w.seq
-	defer e.ForgetAhead(c.s)
 	var over <-chan time.Time
 	if c.req.Wait > 0 {
 		end := time.NewTimer(millis(c.req.Wait))
@@ -331,9 +330,15 @@ func (e *Engine) final(ctx context.Context, c *call, a answer, first bool) (bool
 
 // deadlock returns an error for a call that would wait for itself.
 func (e *Engine) deadlock(ctx context.Context, c *call) error {
-	if e.holds.waitsForItself(c) {
-		c.keep = false
-		return &DeadlockError{Name: c.name}
+	if token := e.holds.waitsForItself(c); token != "" {
+		owner, _, err := get(ctx, c.s, c.keys[0])
+		if err != nil {
+			return err
+		}
+		if owner == token {
+			c.keep = false
+			return &DeadlockError{Name: c.name}
+		}
 	}
 	behind, err := e.unlocksBehind(ctx, c)
 	if behind {

@@ -94,7 +94,7 @@ func New(cfg Config) *Engine {
 	e.leaver = newLeaver(e.sendDepartures)
 	e.claims = newLookout(claimsMost, func(l line) { e.leaver.add(l, departure{}) })
 	e.copies = newLookout(copiesMost, e.lookAtCopy)
-	e.flight = flights{again: map[line]bool{}}
+	e.flight = flights{again: map[line]flight{}}
 	e.inbox = subscription{
 		client:  cfg.NewClient(),
 		channel: inboxPrefix + e.instance,

@@ -311,9 +311,16 @@ func (h *history) dismiss(before view, by string) string {
 	if !held || parseSpot(before.att).instance == by {
 		return ""
 	}
-	_, h.dismissed, _ = strings.Cut(before.att, ":")
-	h.forgotten = false
-	return h.dismissed
+	_, attempt, _ := strings.Cut(before.att, ":")
+	h.end(attempt, renewEnded)
+	return attempt
+}
+
+func (h *history) end(attempt string, how int) {
+	if h.ends == nil {
+		h.ends = map[string]int{}
+	}
+	h.ends[attempt] = how
 }
 
 // answerTTL is how long, in ms, some values and rejections answer everyone; Redis's clock is behind the
@@ -433,10 +440,9 @@ func (h *history) forgetValue(o op) error {
 	m := move{by: p.instance, ends: revoked}
 	if revoked {
 		m.dismissed = h.dismiss(before, p.instance)
-		if mine {
-			_, h.dismissed, _ = strings.Cut(before.att, ":")
+		if _, attempt, _ := strings.Cut(before.att, ":"); mine || m.dismissed != "" {
+			h.end(attempt, renewRevoked)
 		}
-		h.forgotten = h.forgotten || mine || m.dismissed != ""
 	}
 	if err := h.judge(before, m, !revoked); err != nil {
 		return err
@@ -508,11 +514,8 @@ func (h *history) renew(o op) error {
 	h.counts[fmt.Sprintf("renewed with %v", reply)]++
 	want := renewed
 	switch {
-	case before.owner != c.token && h.dismissed == c.attempt():
-		want = renewEnded
-		if h.forgotten {
-			want = renewRevoked
-		}
+	case before.owner != c.token && h.ends[c.attempt()] != 0:
+		want = h.ends[c.attempt()]
 	case before.owner != c.token:
 		want = renewLost
 	case h.holder == c && c.session || h.unrecorded:

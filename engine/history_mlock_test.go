@@ -272,14 +272,18 @@ func (j *joint) confirm(c *joining) error {
 	}
 	for i, n := range c.names {
 		h := j.names[n]
-		h.ran(reply, c.instance)
+		if confirmed {
+			h.ran([]any{all[1+2*i]}, c.instance)
+		} else {
+			h.ran(reply, c.instance)
+		}
 		if err := h.judge(before[i], move{by: c.instance, onlyReads: true}, false); err != nil {
 			return err
 		}
 		lease := before[i].left
 		if confirmed {
 			lease = c.lease
-			if err := h.judgeConfirmed(c, before[i], mode, all[2+i]); err != nil {
+			if err := h.judgeConfirmed(c, before[i], mode, all[2+2*i]); err != nil {
 				return err
 			}
 			c.held[i].session = c.session
@@ -296,8 +300,8 @@ func (j *joint) confirm(c *joining) error {
 	return nil
 }
 
-// judgeConfirmed: the caller is told its fence, the hold is what it asked for, and the first in line knows
-// of a shorter lease.
+// judgeConfirmed: the caller is told its fence, the hold is what it asked for, and the first in line who can be
+// rung knows of a shorter lease.
 func (h *history) judgeConfirmed(c *joining, before view, mode string, fence any) error {
 	if fence != fmt.Sprint(h.fence) {
 		return fmt.Errorf("%v holds %s with fence %d and was told %v", c, h.st.name, h.fence, fence)
@@ -305,7 +309,7 @@ func (h *history) judgeConfirmed(c *joining, before view, mode string, fence any
 	if !strings.HasPrefix(h.now.own, mode) || !about(h.now.ttls[2], c.lease+93_600_000) {
 		return fmt.Errorf("%s is held as %q, its fence for %d ms", h.st.name, h.now.own, h.now.ttls[2])
 	}
-	head := parseSpot(before.places[before.first()])
+	head := parseSpot(before.places[h.next(before, move{by: c.instance})])
 	if before.left <= c.lease || head.instance == "" {
 		return nil
 	}

@@ -74,7 +74,7 @@ var mutants = []mutant{
 	{"the new first in line is not rung", releaseScript, "ring(head, head and head.token)", "", byScenarios},
 	{"a shorter lease is not told", extendScript, "ring(head, head and head.token)", "", byScenarios},
 	{"KeySmith's processes are not told", nil, "if owner then out[1] = { LOCKNOTIF, owner } end", "", byScenarios},
-	{"the end by its token is not written down", nil, "call('HSET', FENCE, 'end', s.by.attempt)", "call('HDEL', FENCE, 'end')", byHistories},
+	{"the end by its token is not written down", nil, "if elsewhere(s) then note_end(s, '') end", "", byHistories},
 	{"the end by its token is not told", nil, "  dismiss(s)\n", "", byHistories},
 	{"telling some before another is refused", nil, "if redis.acl_check_cmd then\n    for _, message", "if false then\n    for _, message", byChannels},
 	{
@@ -117,11 +117,13 @@ var mutants = []mutant{
 	// several locks
 	{"a confirmation that ignores whose grants they are", confirmScript, " or s.by.attempt ~= INSTANCE .. ':' .. ARGV[8 + 2 * i]", "", byHistories},
 	{"a confirmation that ignores whose locks they are", confirmScript, "s.owner ~= token or s.tok ~= token", "s.tok ~= token", byHistories},
-	{"a confirmation that looks at the first only", confirmScript, "return { 0, rings }", "if i == 1 then return { 0, rings } end", byHistories},
+	{"a confirmation that looks at the first only", confirmScript, "return { 0, {} }", "if i == 1 then return { 0, {} } end", byHistories},
 	{"a confirmation that begins the first lease only", confirmScript, "call('PEXPIRE', LOCK, int(lease))", "if i == 1 then call('PEXPIRE', LOCK, int(lease)) end", byHistories},
-	{"a confirmation that writes before it has looked at all", confirmScript, "states[i] = s", "states[i] = s call('PEXPIRE', LOCK, int(lease))", byHistories},
+	{"a confirmation that writes before it has looked at all", confirmScript, "states[i], told[i] = s, rings", "states[i], told[i] = s, rings call('PEXPIRE', LOCK, int(lease))", byHistories},
 	{"a confirmation that leaves them a connection's", confirmScript, "record(token, s.att, 'h', lease, s.n, ARGV[9])", "record(token, s.att, 'h', lease, s.n, s.own)", byHistories},
 	{"a confirmation that does not tell of shorter leases", confirmScript, "if call('PTTL', LOCK) > lease then", "if false then", byHistories},
+	{"a confirmation that tells the first, who may be dead", confirmScript, "local head = pick(s, walk())", "local t = call('LINDEX', QUEUE, 0) local head = t and parse(call('HGET', WAITING, t)) if head then head.token = t end", byHistories},
+	{"ends of which the last only is kept", nil, "s.by.attempt .. how .. ',' .. (s.ends or '')", "s.by.attempt .. how .. ','", byHistories},
 	{"a confirmation that mistakes the names", confirmScript, "NAME = ARGV[9 + 2 * i]", "", byHistories},
 	{"a renewal of what is a lease by now", renewScript, " or not s.session", "", byHistories},
 
@@ -152,7 +154,7 @@ var mutants = []mutant{
 	{"forgetting that leaves the rejection", forgetScript, "gone[#gone + 1] = KEYS[6]", "gone[#gone + 1] = LOCK .. 'x'", byHistories},
 	{"forgetting that hands the promise to nobody", forgetScript, "pass_on(s, owner)", "pass_on(s)", byHistories},
 	{"a revocation that is not published", forgetScript, ", { ARGV[7], s.tok })", ")", byHistories},
-	{"a revocation that is taken for a loss", forgetScript, ".. ' revoked'", "", byScenarios},
+	{"a revocation that is taken for a loss", forgetScript, "note_end(s, ' revoked')", "note_end(s, '')", byScenarios},
 	{"a value that comes before its promise is claimed", nil, "(s.by.kind == 'l' or s.st == 'p')", "s.by.kind == 'l'", byHistories},
 	{"forgetting that leaves the stale copy", forgetScript, "gone[#gone + 1] = KEYS[7]", "gone[#gone + 1] = LOCK .. 'x'", byHistories},
 	{"a copy that outlives the next value", resolveScript, "call('DEL', KEYS[6], KEYS[7])", "call('DEL', KEYS[6])", byHistories},

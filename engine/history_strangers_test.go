@@ -174,7 +174,7 @@ func (h *history) fencesBeginAnew() {
 	h.fence = min(h.fence, h.st.now*1000)
 	h.st.now++
 	h.unrecorded = h.holder != nil
-	h.dismissed = ""
+	h.ends = nil
 	clear(h.revoked) // of what is only handed over nobody knows that any more
 	clear(h.burnt)
 	for _, w := range h.observers {

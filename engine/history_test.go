@@ -44,9 +44,8 @@ type history struct {
 	fence      int64
 	tokens     []string // of callers who may send them again
 	rejected   rejection
-	dismissed  string // attempt of the last connection whose hold was ended elsewhere by its token, or
-	forgotten  bool   // whose promise was revoked
-	valueUntil int64  // ms; 0: none that ends by itself
+	ends       map[string]int // attempts whose hold was ended elsewhere, and what a renewal of it answers
+	valueUntil int64          // ms; 0: none that ends by itself
 	stale      staleCopy
 
 	unrecorded bool             // the fence was lost: nobody knows whose the hold is

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,12 @@ type hold struct {
 	quiet   bool      // its loss is no news, the caller does not know of it yet
 	trusted time.Time // when the last ask or renewal that succeeded was sent: the lease stands a TTL from then
 	next    time.Time // when to renew
+	lost    bool      // while quiet
+
+	// forgiven: its token was given up when the grant was not booked yet. If the next renewal says that it is lost
+	// that was the end of it, and no news.
+	forgiven bool
+
 	doubted time.Time // when it was said that it may have ended; zero once a later renewal has succeeded
 }
 
@@ -62,21 +69,34 @@ type holds struct {
 	held     map[uint64]*hold          // by seq
 	lines    map[line][]*hold          // the same
 	leaving  map[Session]chan struct{} // of sessions whose holds are being released; closed when they are
-	early    earlyDoubts
+	wakes    time.Time                 // when the watchdog looks next
+
+	// Of what is no hold yet, because its grant may still be on its way.
+	seed   maphash.Seed
+	early  recent // attempts that were doubted
+	gaveUp recent // claims whose token was given up
 }
 
-// earlyDoubts are the attempts that were doubted last without having a hold: its grant may still be on its way.
-type earlyDoubts struct {
-	seqs [1 << 10]uint64
+// recent are the last of the numbers that were added; none is 0.
+type recent struct {
+	all  [1 << 10]uint64
 	next int
 }
 
-func (d *earlyDoubts) add(seq uint64) {
-	d.seqs[d.next] = seq
-	d.next = (d.next + 1) % len(d.seqs)
+func (r *recent) add(n uint64) {
+	r.all[r.next] = n
+	r.next = (r.next + 1) % len(r.all)
 }
 
-func (d *earlyDoubts) has(seq uint64) bool { return slices.Contains(d.seqs[:], seq) }
+func (r *recent) has(n uint64) bool { return slices.Contains(r.all[:], n) }
+
+// claim is what a token has or had in a line, as a number.
+func (hs *holds) claim(l line, token string) uint64 {
+	return maphash.Comparable(hs.seed, struct {
+		line
+		token string
+	}{l, token})
+}
 
 func newHolds(ttl time.Duration) *holds {
 	return &holds{
@@ -86,6 +106,7 @@ func newHolds(ttl time.Duration) *holds {
 		held:     map[uint64]*hold{},
 		lines:    map[line][]*hold{},
 		leaving:  map[Session]chan struct{}{},
+		seed:     maphash.MakeSeed(),
 	}
 }
 
@@ -115,7 +136,8 @@ func (hs *holds) granted(c *call, sent time.Time) {
 		quiet: c.quiet, trusted: sent, next: sent.Add(hs.ttl / 3),
 	}
 	hs.keep(g, h)
-	if hs.early.has(h.seq) {
+	h.forgiven = hs.gaveUp.has(hs.claim(h.line, h.token))
+	if h.forgiven || hs.early.has(h.seq) {
 		hs.doubts(h)
 	}
 }
@@ -135,13 +157,21 @@ func (g *sessionGrants) remember(l line, last lastGrant) {
 	}
 }
 
-// keep enters a hold. All have the same TTL, so only the first of all changes when the watchdog is due.
+// keep enters a hold. All have the same TTL, so only the first of all changes when the watchdog is due, and one whose
+// grant was long on its way.
 func (hs *holds) keep(g *sessionGrants, h *hold) {
 	g.held[h.seq], hs.held[h.seq] = h, h
 	hs.lines[h.line] = append(hs.lines[h.line], h)
-	if len(hs.held) > 1 {
-		return
+	if last := g.last[h.line]; last.token == h.token {
+		g.last[h.line] = lastGrant{h.token, h.trusted.Add(never)}
 	}
+	if len(hs.held) == 1 || h.next.Before(hs.wakes) {
+		hs.wake()
+	}
+}
+
+// wake has the watchdog look when it is due.
+func (hs *holds) wake() {
 	select {
 	case hs.changed <- struct{}{}:
 	default:
@@ -153,6 +183,9 @@ func (hs *holds) drop(h *hold) {
 	delete(hs.held, h.seq)
 	if g := hs.sessions[h.s]; g != nil {
 		delete(g.held, h.seq)
+		if last := g.last[h.line]; last.token == h.token { // it is still known, but may be forgotten
+			g.last[h.line] = lastGrant{h.token, time.Now()}
+		}
 	}
 	rest := slices.DeleteFunc(hs.lines[h.line], func(o *hold) bool { return o == h })
 	if len(rest) == 0 {
@@ -174,12 +207,15 @@ func (hs *holds) leased(c *call, ends time.Time) {
 	}
 }
 
-// loud: the caller knows what c has, so it is told when that is lost.
+// loud: the caller knows what c has, so it is told when that is lost, or was while it did not know.
 func (hs *holds) loud(c *call) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if h := hs.held[c.seq]; h != nil {
 		h.quiet = false
+		if h.lost {
+			hs.doubts(h)
+		}
 	}
 }
 
@@ -219,6 +255,9 @@ func (hs *holds) ending(s Session, l line, token string) (undo func() []*hold) {
 			hs.drop(h)
 		}
 	}
+	if len(ended) == 0 {
+		hs.gaveUp.add(hs.claim(l, token))
+	}
 	var last lastGrant
 	g := hs.sessions[s]
 	if g != nil && g.last[l].token == token {
@@ -254,14 +293,20 @@ func (hs *holds) doubt(seq uint64) {
 	}
 }
 
+// doubtAll: what was said of holds may not have been heard.
+func (hs *holds) doubtAll() {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for _, h := range hs.held {
+		hs.doubts(h)
+	}
+}
+
 // doubts has h renewed at once, which tells whether it stands.
 func (hs *holds) doubts(h *hold) {
 	h.doubted = time.Now()
 	h.next = h.doubted
-	select {
-	case hs.changed <- struct{}{}:
-	default:
-	}
+	hs.wake()
 }
 
 // revoked: the promise of an attempt was revoked. If its hold is not there, a renewal has told the client, or
@@ -289,14 +334,18 @@ func (hs *holds) gone(seq uint64) {
 	}
 }
 
-// waitsForItself: the call waits for a lock that its own session holds as long as it lasts. One that is doubted
-// is not counted: who waits asks again, and then it is known.
-func (hs *holds) waitsForItself(c *call) bool {
+// waitsForItself: the token by which the call's own session holds the lock that it waits for as long as it lasts,
+// as far as is known here; empty if it does not. One that is doubted is not counted: who waits asks again, and then
+// it is known.
+func (hs *holds) waitsForItself(c *call) string {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	return slices.ContainsFunc(hs.lines[c.line], func(h *hold) bool {
-		return h.s == c.s && h.doubted.IsZero() && h.token != c.req.Token // KS.WAIT has none
-	})
+	for _, h := range hs.lines[c.line] {
+		if h.s == c.s && h.doubted.IsZero() && h.token != c.req.Token { // KS.WAIT has none
+			return h.token
+		}
+	}
+	return ""
 }
 
 // end forgets a session, and returns what it held.

@@ -25,6 +25,7 @@ func (e *Engine) Lock(ctx context.Context, s Session, r Request) (Grant, error) 
 	if err != nil {
 		return Grant{}, err
 	}
+	defer e.ForgetAhead(s)
 	a, err := e.obtain(ctx, c)
 	if err != nil {
 		return Grant{}, err

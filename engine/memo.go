@@ -54,6 +54,7 @@ func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
 	if err != nil {
 		return Memo{}, err
 	}
+	defer e.ForgetAhead(s)
 	a, err := e.obtainMemo(ctx, c)
 	if err != nil {
 		return Memo{}, err

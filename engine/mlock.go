@@ -33,6 +33,7 @@ func (e *Engine) MLock(ctx context.Context, s Session, names []string, r Request
 			return MultiGrant{}, err
 		}
 	}
+	defer e.ForgetAhead(s)
 	fences, err := m.round(ctx)
 	for errors.Is(err, errRepeat) {
 		if ctx.Err() != nil {
@@ -138,17 +139,15 @@ func (m *mlock) confirm(ctx context.Context) ([]int64, error) {
 		return nil, err
 	}
 	f := fieldsOf(reply)
-	all := f.number() == 1
-	rings := f.rings()
-	if !all {
+	if f.number() != 1 {
 		return nil, errors.Join(f.err, errRepeat)
 	}
 	fences := make([]int64, len(m.held))
 	for i, c := range m.held {
+		m.e.ringLocal(c.line, f.rings())
 		fences[i] = f.number()
 		m.e.holds.loud(c)
 	}
-	m.e.ringLocal(first.line, rings) // waiters are found whatever their line
 	return fences, f.err
 }
 

@@ -18,7 +18,7 @@ type keys struct {
 // keysOf returns the keys of name, which ErrInvalidName refuses if it is empty, too long or itself such
 // a key. A name is tag:rest, split at its first or last ':'; without one it is all tag.
 func keysOf(name, split string) (keys, error) {
-	if name == "" || len(name) > maxName {
+	if name == "" || len(name) > maxName || name == agreementKey {
 		return keys{}, ErrInvalidName
 	}
 	i := strings.IndexByte(name, ':')

@@ -29,7 +29,12 @@ func (e *Engine) Wait(ctx context.Context, s Session, name string, wait int64) (
 	if w == nil {
 		return false, ErrTooManyWaiters
 	}
-	defer e.waiters.removeObserver(w)
+	c := &call{line: at, s: s, keys: k.ofLine(), notif: k.notif, locknotif: k.locknotif}
+	e.follow(c, false)
+	defer func() {
+		e.waiters.removeObserver(w)
+		e.follow(c, false)
+	}()
 	defer e.ForgetAhead(s)
 	e.ahead.waits(s, w)
 
@@ -39,7 +44,6 @@ func (e *Engine) Wait(ctx context.Context, s Session, name string, wait int64) (
 		defer end.Stop()
 		over = end.C
 	}
-	c := &call{line: at, s: s, keys: k.ofLine()}
 	var was holding
 	for first := true; ; first = false {
 		w.drain()

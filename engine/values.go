@@ -12,40 +12,49 @@ const valuePatience = 5 * time.Second
 // flights sees to it that at most one GET per line is under way, whatever number of callers and bells.
 type flights struct {
 	mu    sync.Mutex
-	again map[line]bool // lines with a GET under way; true: rung meanwhile, so once more
+	again map[line]flight // lines with a GET under way
+}
+
+// flight is a GET under way.
+type flight struct {
+	again  bool // rung meanwhile, so once more
+	struck bool // one of those who rang has struck our memo callers from the line
 }
 
 // takeOff reports whether the caller is to fly; else the one under way flies again.
-func (f *flights) takeOff(l line) bool {
+func (f *flights) takeOff(l line, struck bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, flying := f.again[l]
-	f.again[l] = flying
+	under, flying := f.again[l]
+	if flying {
+		under = flight{true, under.struck || struck}
+	}
+	f.again[l] = under
 	return !flying
 }
 
-// land reports whether to fly once more.
-func (f *flights) land(l line) bool {
+// land reports whether to fly once more, and whether for who was struck.
+func (f *flights) land(l line) (again, struck bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.again[l] {
-		f.again[l] = false
-		return true
+	under := f.again[l]
+	if under.again {
+		f.again[l] = flight{}
+	} else {
+		delete(f.again, l)
 	}
-	delete(f.again, l)
-	return false
+	return under.again, under.struck
 }
 
 // fetch gets the value of l once for all memo callers that wait now. A caller who comes while the GET
 // is under way is not served by it: he may have deleted the value before he asked.
 func (e *Engine) fetch(l line, struck bool) {
-	if !e.flight.takeOff(l) {
+	if !e.flight.takeOff(l, struck) {
 		return
 	}
 	started := e.spawn(func() {
-		e.fetchOnce(l, struck)
-		for e.flight.land(l) {
-			e.fetchOnce(l, false) // rung by we don't know whom
+		for again := true; again; again, struck = e.flight.land(l) {
+			e.fetchOnce(l, struck)
 		}
 	})
 	if !started {

@@ -56,7 +56,9 @@ func (d *watchdog) pause() time.Duration {
 	for _, h := range hs.held {
 		pause = min(pause, time.Until(h.next), time.Until(hs.trustEnds(h)))
 	}
-	return max(pause, 0)
+	pause = max(pause, 0)
+	hs.wakes = time.Now().Add(pause)
+	return pause
 }
 
 // trustEnds is when a hold that could not be renewed counts as lost.
@@ -132,15 +134,21 @@ func (d *watchdog) settle(h *hold, said int64, sent time.Time) {
 		case renewed:
 			h.trusted = sent
 			if sent.After(h.doubted) {
-				h.next, h.doubted = sent.Add(hs.ttl/3), time.Time{}
+				h.next, h.doubted, h.forgiven = sent.Add(hs.ttl/3), time.Time{}, false
 			}
-		case renewLost, renewSuperseded, renewEnded, renewRevoked:
+		case renewLost:
+			if h.lost = h.quiet; h.lost { // to be told when the caller knows of it
+				h.next = sent.Add(hs.ttl / 3)
+			} else {
+				hs.drop(h)
+			}
+		case renewSuperseded, renewEnded, renewRevoked:
 			hs.drop(h)
 		default: // Redis is away or busy: nobody knows
 			h.next = time.Now().Add(hs.ttl / 12)
 		}
 	}
-	quiet := h.quiet
+	quiet := h.quiet || h.forgiven && said == renewLost
 	hs.mu.Unlock()
 	switch {
 	case !current || quiet:

@@ -18,9 +18,10 @@ local function own(s, a)
   local left = call('PTTL', LOCK)
   local fence = s.n
   if s.tok ~= a.token or s.st ~= 'h' then fence = next_fence(s) end
-  if left > a.lease then -- the first in line believes in the longer one
+  if left > a.lease then -- the first in line, and who waits for the end, believe in the longer one
     local head = pick(s, walk())
     ring(head, head and head.token)
+    ended(s)
   end
   if a.elder and not a.before.kept then ring(a.before, a.token) end
   if a.place then drops[#drops + 1] = a.token end

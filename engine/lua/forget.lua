@@ -19,7 +19,7 @@ local function revoke(s, clear)
   tell(owner and owner.token, { ARGV[7], s.tok })
   clear()
   pass_on(s, owner)
-  if s.session then call('HSET', FENCE, 'end', s.by.attempt .. ' revoked') end
+  if s.session then note_end(s, ' revoked') end
 end
 
 return run(function()

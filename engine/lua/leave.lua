@@ -33,9 +33,9 @@ return run(function()
     elseif over then
       entry = nil -- it has been taken again, or has gone
     elseif s.tok == token and s.st ~= 'f' and s.by.attempt == attempt then
-      clear = s.lapsed
-      release = s.owner == token and (s.st == 'p' or ARGV[7] == '1')
-      if keep and (clear or release) then back = s.by.id .. '|~' .. int(s.now) end
+      local his = s.owner == token and (s.st == 'p' or ARGV[7] == '1')
+      clear, release = s.lapsed, release or his
+      if keep and (clear or his) then back = s.by.id .. '|~' .. int(s.now) end
     elseif s.owner == token and s.tok ~= token and ARGV[7] == '1' then
       release = true -- a KeySmith process handed it over, and nobody of ours has claimed it
     end

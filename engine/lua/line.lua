@@ -10,8 +10,9 @@
 --                  yet claimed, f: to a KeySmith waiter) the lock and by which place; own: how and
 --                  by whom it was asked for, "s" (SESSION) or "l" (lease), address and name of the
 --                  client; x: suspect instances as <instance>@<ms>; w: instances where KS.WAIT
---                  callers wait for the end of the hold; end: the attempt of the last connection
---                  whose hold was ended elsewhere by its token, or "<attempt> revoked" (forget.lua)
+--                  callers wait for the end of the hold; end: the attempts of the last connections
+--                  whose hold was ended elsewhere by its token, each as "<attempt>," or "<attempt> revoked,"
+--                  (forget.lua), the last first
 -- ARGV  1 now in ms (empty: Redis's clock; tests set it)   2 database   3 asking instance
 --       4 name   5 locknotif channel   6 ks-lock-ttl in ms (lease of KeySmith's waiters)
 --
@@ -32,6 +33,7 @@ local DAY = 86400000 -- ms a fence outlives the lease
 local SLACK = 7200000 -- ms more, so that not every grant has to set it anew
 local CHUNK, CHUNKS = 4, 64 -- waiters read at first, and at most, at once: mostly the first two will do
 local REBUILD = 16 -- leaving waiters from which on copying the line beats one LREM each
+local ENDS = 1000 -- bytes of ends that are kept: their proxies look at them at once, if they are not out of reach
 local MAXFENCE = 9007199254740992 -- doubles count by ones below it
 
 local rings = {} -- "<seq> <token>" of waiters of the asking instance, rung by the reply itself; 0: watch the
@@ -82,11 +84,11 @@ end
 -- read returns owner (false: free), record (n, tok, att, st, own), suspects, clock. lapsed: the lock
 -- was handed to tok, who did not claim it in time. session: it is held for as long as a connection.
 local function read()
-  local f = call('HMGET', FENCE, 'n', 'tok', 'att', 'st', 'x', 'own', 'w')
+  local f = call('HMGET', FENCE, 'n', 'tok', 'att', 'st', 'x', 'own', 'w', 'end')
   local s = { owner = call('GET', LOCK), n = tonumber(f[1] or '0'), tok = f[2], att = f[3], st = f[4] }
   s.own = s.st == 'h' and s.tok == s.owner and f[6] or ''
   s.session = string.sub(s.own, 1, 1) == 's'
-  s.watching = f[7]
+  s.watching, s.ends = f[7], f[8]
   if not s.n then refuse({ err = 'ERR the fence of this lock is not a number' }) end
   s.by = parse(s.att or '')
   s.suspects = {}
@@ -193,8 +195,12 @@ end
 -- asking proxy knows by itself.
 local function elsewhere(s) return s.session and s.by.instance and s.by.instance ~= INSTANCE end
 
+local function note_end(s, how)
+  call('HSET', FENCE, 'end', string.sub(s.by.attempt .. how .. ',' .. (s.ends or ''), 1, ENDS))
+end
+
 local function dismissed(s)
-  if elsewhere(s) then call('HSET', FENCE, 'end', s.by.attempt) end
+  if elsewhere(s) then note_end(s, '') end
 end
 
 local function dismiss(s)

@@ -12,8 +12,9 @@ return run(function()
   local s = read()
   local attempt = INSTANCE .. ':' .. ARGV[8]
   if s.owner ~= token then
-    local by = call('HGET', FENCE, 'end')
-    return by == attempt and 3 or by == attempt .. ' revoked' and 4 or 0
+    local ends = ',' .. (s.ends or '')
+    if string.find(ends, ',' .. attempt .. ',', 1, true) then return 3 end
+    return string.find(ends, ',' .. attempt .. ' revoked,', 1, true) and 4 or 0
   end
   if s.tok == token and (s.by.attempt ~= attempt or not s.session) then return 2 end
   if call('PTTL', LOCK) < lease then call('PEXPIRE', LOCK, int(lease)) end

@@ -31,12 +31,12 @@ return run(function()
 
   guard(s, true)
   tell(owner and owner.token, #value <= tonumber(ARGV[11]) and { ARGV[10], value } or nil)
-  local copy = ARGV[14] ~= '' and copy_of(s, value, tonumber(ttl))
   if ttl == '' then
     call('SET', KEYS[5], value)
   else
     call('SET', KEYS[5], value, 'PX', ttl)
   end
+  local copy = ARGV[14] ~= '' and copy_of(s, value, tonumber(ttl)) -- a large value takes its time: it ends before this
   call('DEL', KEYS[6], KEYS[7])
   if copy then call('SET', KEYS[7], copy, 'PX', int(tonumber(ttl) + tonumber(ARGV[14]))) end
   pass_on(s, owner)

@@ -11,8 +11,6 @@ local TOLERANCE = 20 -- ms that a TTL may be off: the clock goes on while a scri
 
 local selected = redis.pcall('SELECT', ARGV[1])
 if selected.err then return selected end
-local value = redis.pcall('GET', KEYS[1])
-if type(value) == 'table' then return value end
 
 local function now()
   if ARGV[2] ~= '' then return tonumber(ARGV[2]) end
@@ -20,14 +18,17 @@ local function now()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+local before = now() -- to get a large value takes its time, and some Redises stop their clock meanwhile
+local value = redis.pcall('GET', KEYS[1])
+if type(value) == 'table' then return value end
+
 local copy = redis.pcall('GET', KEYS[2])
 local least, most, at = string.match(type(copy) == 'string' and copy or '', '^(%d+) (%d+) ()')
 if at then
   local other
   if value then
     local left = redis.pcall('PTTL', KEYS[1])
-    local ends = now() + left
-    other = left < 0 or ends < least - TOLERANCE or ends > most + TOLERANCE or value ~= string.sub(copy, at)
+    other = left < 0 or now() + left < least - TOLERANCE or before + left > most + TOLERANCE or value ~= string.sub(copy, at)
   else
     other = now() < tonumber(least)
   end
