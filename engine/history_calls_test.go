@@ -256,7 +256,7 @@ func (h *history) release(instance, token string) error {
 	said, direct := list[0] == int64(1), directly(list)
 	h.ran(reply, instance)
 	h.note("unlock %s at %s, %v next: %v %v   %v", token, instance, next, said, direct, h.now)
-	m := move{by: instance, ends: said}
+	m := move{by: instance, ends: said, gone: leftover(before, token)}
 	if direct {
 		m.direct = next
 	}
@@ -290,6 +290,14 @@ func (h *history) named(instance string) (next *played) {
 		}
 	}
 	return next
+}
+
+// leftover is the place in line of a token that gives the lock back, if it has one: nobody stands there.
+func leftover(before view, token string) map[string]bool {
+	if _, placed := before.places[token]; !placed {
+		return nil
+	}
+	return map[string]bool{token: false}
 }
 
 // ended: the hold of token ended, or not.
@@ -364,6 +372,7 @@ func (h *history) answer(o op) error {
 		return fmt.Errorf("%s holds the promise: %v, and was answered %v", token, promise, said)
 	}
 	m := move{by: p.instance, ends: said, struck: said, excused: strings.HasPrefix(before.att, "m:"), word: "ready"}
+	m.gone = leftover(before, token)
 	if o.what == "reject" {
 		m.word = "rejected"
 	}

@@ -592,6 +592,37 @@ var scenarios = []struct {
 		{"leave A all a:1", "1, own A:2"},
 	}, "net [net2=0 b=l:A:2] {}"},
 
+	{"a KeySmith process that took the lock past its own place does not get it back when it gives it back", []act{
+		{"live KeySmith", ""},
+		{"redis RPUSH x/lockwaiting:n net", ""},
+		{"redis HSET x/lockwaitingset:n net 0", ""},
+		{"redis SET x/lock:n net PX 60000", ""},
+		{"ask b A:1", "wait stranger"},
+		{"release A net", "1, own A:1, owner b"},
+	}, "b [] {b l:A:1 p}"},
+
+	{"nor when it is behind others in line", []act{
+		{"live KeySmith", ""},
+		{"redis SET x/lock:n net PX 60000", ""},
+		{"ask a A:1", "wait first stranger"},
+		{"ask b A:2", "wait stranger"},
+		{"redis RPUSH x/lockwaiting:n net", ""},
+		{"redis HSET x/lockwaitingset:n net 0", ""},
+		{"release A net", "1, own A:1, own A:2, owner a"},
+	}, "a [b=l:A:2] {a l:A:1 p}"},
+
+	{"nor when it rejects or resolves what it holds", []act{
+		{"live KeySmith", ""},
+		{"redis RPUSH x/lockwaiting:n net", ""},
+		{"redis HSET x/lockwaitingset:n net 0", ""},
+		{"redis SET x/lock:n net PX 60000", ""},
+		{"reject A net no", "1"},
+		{"redis RPUSH x/lockwaiting:n net", ""},
+		{"redis HSET x/lockwaitingset:n net 0", ""},
+		{"redis SET x/lock:n net PX 60000", ""},
+		{"resolve A net v", "1, notif v"},
+	}, " [] {}"},
+
 	{"a line that was deleted is entered anew", []act{
 		{"ask a A:1", "granted, owner a"},
 		{"ask b A:2", "wait first"},

@@ -18,6 +18,8 @@ local function strike(s)
     if p and p.kind == 'm' then
       drops[#drops + 1] = waiter
       instances[p.instance] = true
+    elseif p and waiter == s.owner then -- a KeySmith process's own place (release.lua)
+      drops[#drops + 1] = waiter
     else
       others[#others + 1] = { waiter, place }
     end
