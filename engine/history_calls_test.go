@@ -365,7 +365,8 @@ func (h *history) answer(o op) error {
 	if h.holder != nil && h.holder.token == token && !h.unrecorded {
 		promise = h.holder.memo
 	}
-	if said && h.revoked[token] {
+	// that it waits again is not known any more where a KeySmith process has handed it the lock, and it has not claimed it
+	if said && h.revoked[token] && before.tok == token {
 		return fmt.Errorf("the promise of %s was revoked, and it was answered %v", token, said)
 	}
 	if said != promise {
@@ -482,7 +483,11 @@ func (h *history) extend(o op) error {
 	if said != (token != "" && before.owner == token && !handed) {
 		return fmt.Errorf("the lock is %q's, and extending it with %q was answered %v", before.owner, token, said)
 	}
-	if said && (h.holder == nil || h.unrecorded || !h.holder.session) {
+	session := h.holder != nil && !h.unrecorded && h.holder.session
+	if h.holder == nil && h.unheard == token { // it was handed to him directly, and nobody has told him
+		session = before.tok == token && strings.HasPrefix(before.own, "s")
+	}
+	if said && !session {
 		if !about(h.now.left, lease) {
 			return fmt.Errorf("extended to %d ms, it has %d", lease, h.now.left)
 		}

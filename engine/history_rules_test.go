@@ -90,6 +90,19 @@ func (v view) torn() bool {
 	return met[v.tok] && v.tok != ""
 }
 
+// repeated is how often tokens are in the list that are in it already: a KeySmith process that asks again. When its
+// place has gone a script that comes by takes one of them out.
+func (v view) repeated() (n int) {
+	met := map[string]bool{}
+	for _, token := range v.line {
+		if met[token] {
+			n++
+		}
+		met[token] = true
+	}
+	return n
+}
+
 // crowded: the list has tokens that nobody stands for, so that its length does not tell whether others are
 // missing.
 func (v view) crowded() bool {

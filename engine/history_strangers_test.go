@@ -84,10 +84,9 @@ func (h *history) expire() {
 	h.note("expire %s", h.now.owner)
 	h.counts["expired "+h.now.st]++
 	h.st.b.do("DEL", h.st.keys.lock)
-	if by := parseSpot(h.now.att).instance; h.now.st == "p" { // its other callers are passed over as well
-		for _, c := range h.calls {
-			c.steady = c.steady && c.instance != by
-		}
+	by := parseSpot(h.now.att).instance
+	for _, c := range h.calls { // who did not claim is passed over with all of his proxy, and who was handed it directly and not told has had it
+		c.steady = c.steady && c.token != h.now.owner && (h.now.st != "p" || c.instance != by)
 	}
 	h.holder, h.unrecorded = nil, false
 	h.saw(h.look())

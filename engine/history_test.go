@@ -387,7 +387,7 @@ func (h *history) drain() error {
 	if len(h.calls) > 0 {
 		return fmt.Errorf("stuck: %v", h.calls)
 	}
-	for range 3 { // those whose proxy is dead, and kept places, go
+	for range 3 + h.now.repeated() { // those whose proxy is dead, and kept places, go
 		h.pass(31_000)
 		h.expireForeign()
 		c := h.attempt(h.proxies[0], "", false)
