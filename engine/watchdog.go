@@ -173,7 +173,7 @@ func (d *watchdog) expire() {
 	hs.mu.Unlock()
 	for _, h := range ended {
 		d.e.leaver.add(h.line, h.departure()) // if it stands after all
-		if !h.quiet {
+		if !h.quiet && !h.forgiven {
 			d.tell(h)
 		}
 	}
