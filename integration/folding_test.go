@@ -90,7 +90,8 @@ func (f folding) proxied(b []byte) []byte {
 // only: folding megabytes again and again while they arrive would take longer
 // than their way here.
 func (f folding) ends(b, want []byte) bool {
-	const look, compare = 8 << 10, 16
+	const compare = 16
+	look := 8<<10 + compare*len(f.help) // a reply of KS.HELP becomes a few bytes
 	if len(b) <= look {
 		return true
 	}
