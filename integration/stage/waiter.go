@@ -2,6 +2,7 @@ package stage
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -33,8 +34,15 @@ func (s *Stage) JoinBy(c *Client, command, name string, options ...string) *Wait
 	c.t.Helper()
 	before := s.Line(c.t, name)
 	c.Ask(append([]string{command, name}, options...)...)
-	line := s.AwaitLine(c.t, name, len(before)+1)
-	return &Waiter{Client: c, Name: name, Token: line[len(line)-1]}
+	w := &Waiter{Client: c, Name: name}
+	Eventually(c.t, "one more waits for "+name, func() bool {
+		line := s.Line(c.t, name)
+		if len(line) > 0 && !slices.Contains(before, line[len(line)-1]) { // others may leave meanwhile
+			w.Token = line[len(line)-1]
+		}
+		return w.Token != ""
+	})
+	return w
 }
 
 // Granted waits for the grant, which must be under the token that waited.
