@@ -155,6 +155,8 @@ func (e *Engine) Close(ctx context.Context) error {
 	e.joining.Unlock()
 	e.last.Store(&ctx)
 	e.stop()
+	e.claims.close()
+	e.copies.close()
 	joined := make(chan struct{})
 	go func() {
 		e.running.Wait()

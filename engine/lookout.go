@@ -52,6 +52,17 @@ func (o *lookout) watch(l line, wait time.Duration) {
 	}
 }
 
+// close stops watching.
+func (o *lookout) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.most = 0
+	for l, w := range o.watched {
+		w.timer.Stop()
+		delete(o.watched, l)
+	}
+}
+
 // passed looks, or waits on if that was put off.
 func (o *lookout) passed(l line) {
 	o.mu.Lock()

@@ -153,12 +153,15 @@ func (m *mlock) confirm(ctx context.Context) ([]int64, error) {
 
 // release lets go of all that is held, and waits a while for that to be done.
 func (m *mlock) release() {
-	gone := make([]<-chan struct{}, len(m.held))
-	for i, c := range m.held {
+	m.e.awaitAll(m.letGo())
+}
+
+func (m *mlock) letGo() (gone []<-chan struct{}) {
+	for _, c := range m.held {
 		m.e.holds.gone(c.seq)
-		gone[i] = m.e.depart(c)
+		gone = append(gone, m.e.depart(c))
 	}
-	m.e.awaitAll(gone)
+	return gone
 }
 
 // clear lets go of all that is held before another round. A later call with the same token may have taken some
@@ -170,15 +173,12 @@ func (m *mlock) clear(ctx context.Context) {
 		ctx, done = context.WithDeadline(ctx, m.deadline)
 		defer done()
 	}
-	gone := make([]<-chan struct{}, len(m.held))
-	for i, c := range m.held {
-		m.e.holds.gone(c.seq)
+	for _, c := range m.held {
 		c.keep = false
-		gone[i] = m.e.depart(c)
 	}
-	for i := range gone {
+	for _, gone := range m.letGo() {
 		select {
-		case <-gone[i]:
+		case <-gone:
 		case <-ctx.Done():
 		case <-m.e.run.Done():
 		}

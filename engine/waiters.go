@@ -26,12 +26,11 @@ type waiter struct {
 	struck atomic.Bool   // from the line, since its last ask
 	since  atomic.Int64  // the least fence of the promise it waits for; -1: not known yet
 
+	// Of KS.LOCK callers that were told to wait, nil before; others use them under the mutex of waiters.
 	direct chan grant     // capacity one: the lock was handed over with all of its lease
 	first  chan time.Time // capacity one: first in line now, behind a lease that ends then
-
-	// Of KS.LOCK callers that were told to wait; owned by waiters, under its mutex.
-	call  *call
-	stand *list.Element // in waiters.lines
+	call   *call
+	stand  *list.Element // in waiters.lines
 }
 
 // grant is a lock that an unlock of this proxy handed to one of its waiters. sent is when that was asked.
@@ -124,10 +123,7 @@ func (ws *waiters) add(l line, token string, memo bool) *waiter {
 		return nil
 	}
 	ws.seq++
-	w := &waiter{
-		line: l, seq: ws.seq, token: token, bell: make(chan struct{}, 1),
-		direct: make(chan grant, 1), first: make(chan time.Time, 1),
-	}
+	w := &waiter{line: l, seq: ws.seq, token: token, bell: make(chan struct{}, 1)}
 	w.since.Store(-1)
 	ws.all[w.seq] = w
 	if ws.named != nil {
@@ -178,6 +174,7 @@ func (ws *waiters) stands(w *waiter, c *call) {
 		l = list.New()
 		ws.lines[w.line] = l
 	}
+	w.direct, w.first = make(chan grant, 1), make(chan time.Time, 1)
 	w.call, w.stand = c, l.PushBack(w)
 }
 
@@ -220,13 +217,12 @@ func (ws *waiters) handed(w *waiter, g grant) {
 // there.
 func (ws *waiters) isFirst(seq uint64, ends time.Time) bool {
 	ws.mu.Lock()
+	defer ws.mu.Unlock()
 	w := ws.all[seq]
-	ws.mu.Unlock()
-	if w == nil {
-		return false
+	if w != nil {
+		w.isFirst(ends)
 	}
-	w.isFirst(ends)
-	return true
+	return w != nil
 }
 
 // ringToken rings who waits for a name with that token, in whatever database; ringNamed all who wait for it.

@@ -29,7 +29,8 @@ var errUpstream = commands.ErrUpstreamLost
 // replies in flight and before anything that follows.
 func (s *session) attend() {
 	s.attended.Add(1)
-	coupled := s.coupled()
+	args := passthrough.ParseRequest(s.command) // nil while it is not complete
+	coupled := s.coupled(args)
 	s.socket.Spill(true)
 	defer s.socket.Spill(false)
 	ctx, cancel := context.WithCancelCause(s.srv.ctx)
@@ -44,7 +45,6 @@ func (s *session) attend() {
 	if !s.lane.State().Off { // else nobody knows whether Redis is still blocking
 		s.blocking = false
 	}
-	args := passthrough.ParseRequest(s.command) // nil while it is not complete
 	if !s.vetted && (s.within || oversize(args)) && !s.vet() {
 		return
 	}

@@ -25,21 +25,18 @@ type train struct {
 	ends []int // of the commands behind the first, in what the reader holds
 }
 
-// coupled returns the train that begins with the command that was collected; of one alone it is nil. It must be
-// called before anything else reads ahead.
-func (s *session) coupled() *train {
-	if s.reader.Held() == 0 || s.within {
+// coupled returns the train that begins with the command args; of one alone it is nil. It must be called before
+// anything else reads ahead.
+func (s *session) coupled(args [][]byte) *train {
+	if s.reader.Held() == 0 {
 		return nil
 	}
-	switch s.couple {
-	case 0:
-		s.couple = firstTrain
-	case 1:
+	if s.couple == 1 {
 		s.couple = 2 // for the next
 		return nil
 	}
 	h := s.srv.cfg.Handler
-	key, ok := h.Read(passthrough.ParseRequest(s.command))
+	key, ok := h.Read(args)
 	if !ok {
 		return nil
 	}
@@ -58,8 +55,9 @@ func (s *session) coupled() *train {
 			break
 		}
 		end := at + m + k
-		key, ok := h.Read(passthrough.ParseRequest(held[at:end]))
-		if !ok {
+		args := passthrough.ParseRequest(held[at:end])
+		key, ok := h.Read(args)
+		if !ok || !s.vetted && oversize(args) { // which is for vet
 			break
 		}
 		t.keys, t.ends, at = append(t.keys, append([]byte(nil), key...)), append(t.ends, end), end

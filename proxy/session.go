@@ -45,7 +45,7 @@ type session struct {
 	peer     *engine.Peer // nil: not asked, or it may have another name since
 	pipe     bool         // bytes pass unseen
 	deaf     bool         // Redis takes nothing any more; input is dropped
-	couple   int          // how long a train of commands may be, see hits; 0: not known yet
+	couple   int          // how long the next train of commands may be, see hits
 	served   int          // bytes that the reader holds of commands which were answered with the last one
 
 	// Owned by the lane's reading goroutine.
@@ -79,7 +79,7 @@ type session struct {
 
 // newSession returns a session for a client's connection, which it owns.
 func newSession(srv *Server, conn net.Conn, config *tls.Config) *session {
-	s := &session{srv: srv, socket: newSpillConn(conn), quiet: make(chan struct{}, 1)}
+	s := &session{srv: srv, socket: newSpillConn(conn), quiet: make(chan struct{}, 1), couple: firstTrain}
 	s.conn = s.socket
 	if config != nil {
 		s.tls = tls.Server(s.socket, config)

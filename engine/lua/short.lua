@@ -14,6 +14,13 @@ local short = {
   may = redis.acl_check_cmd or function() return true end,
 }
 
+-- writes reports whether the ACL allows all writes that there may be (line.lua, guard).
+function short.writes()
+  local may, LOCK, QUEUE, WAITING = short.may, KEYS[1], KEYS[2], KEYS[3]
+  return may('SET', LOCK, '') and may('DEL', LOCK) and may('PEXPIRE', LOCK, '1') and may('HSET', WAITING, '', '')
+    and may('HDEL', WAITING, '') and may('RPUSH', QUEUE, '') and may('LPUSH', QUEUE, '') and may('LREM', QUEUE, '1', '')
+end
+
 -- clock is Redis's in microseconds, or the caller's (line.lua, ARGV 1); nil if it can't be read.
 function short.clock()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) * 1000 end

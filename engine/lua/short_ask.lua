@@ -2,7 +2,7 @@
 -- of its line. KEYS, ARGV, returns: line.lua, ask.lua.
 
 do
-  local call, may = short.call, short.may
+  local call = short.call
   local LOCK, QUEUE, WAITING, FENCE, TOKEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[7]
   local place = 'l:' .. ARGV[3] .. ':' .. ARGV[8]
   local owner = call('GET', LOCK)
@@ -13,8 +13,7 @@ do
   if last and stands and f[2] == 'h' and f[5] == owner then
     if ARGV[11] == '1' then return { 'no', {} } end
     local left = call('PTTL', LOCK)
-    if type(left) == 'number' and may('RPUSH', QUEUE, '') and may('HSET', WAITING, '', '') and may('PEXPIRE', LOCK, '1') and may('SET', LOCK, '')
-      and may('DEL', LOCK) and may('LREM', QUEUE, '1', '') and may('LPUSH', QUEUE, '') and may('HDEL', WAITING, '') then
+    if type(left) == 'number' and short.writes() then
       local length = call('RPUSH', QUEUE, TOKEN)
       if type(length) == 'number' then
         call('HSET', WAITING, TOKEN, place)
@@ -26,9 +25,7 @@ do
   elseif last and nobody and f[2] ~= 'p' and not f[4] then
     local us = short.clock()
     local fence = short.fence(last, us, ARGV[12])
-    if fence and may('SET', LOCK, '') and may('DEL', LOCK) and may('PEXPIRE', LOCK, '1') and may('HSET', WAITING, '', '')
-      and may('HDEL', WAITING, '') and may('RPUSH', QUEUE, '') and may('LPUSH', QUEUE, '') and may('LREM', QUEUE, '1', '')
-      and may('PUBLISH', ARGV[5], '') then
+    if fence and short.writes() and short.may('PUBLISH', ARGV[5], '') then
       local set = call('SET', LOCK, TOKEN, 'PX', ARGV[10])
       if type(set) == 'table' and not set.err then
         short.grant(TOKEN, ARGV[10], place, ARGV[13], fence, last, us)

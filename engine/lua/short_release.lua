@@ -27,9 +27,7 @@ do
         local fence = short.fence(last, us, ARGV[12])
         if fence and (instance or not head)
           and (not inbox or (call('PUBSUB', 'NUMSUB', inbox)[2] or 0) ~= 0 and may('PUBLISH', inbox, ''))
-          and may('SET', LOCK, '') and may('DEL', LOCK) and may('PEXPIRE', LOCK, '1') and may('HSET', WAITING, '', '')
-          and may('HDEL', WAITING, '') and may('RPUSH', QUEUE, '') and may('LPUSH', QUEUE, '') and may('LREM', QUEUE, '1', '')
-          and may('PUBLISH', ARGV[5], '') and call('HDEL', WAITING, next) == 1 then
+          and short.writes() and may('PUBLISH', ARGV[5], '') and call('HDEL', WAITING, next) == 1 then
           call('LREM', QUEUE, 1, next)
           call('SET', LOCK, next, 'PX', ARGV[10])
           short.grant(next, ARGV[10], place, ARGV[11], fence, last, us)

@@ -13,28 +13,22 @@ import (
 	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
-func TestForget(t *testing.T) {
-	t.Parallel()
+// onOneAndThree plays scenes in front of one proxy, and of three.
+func onOneAndThree(t *testing.T, scenes []stage.Scene) {
 	for _, n := range []int{1, 3} {
-		s := stage.Setup{Proxies: n, Args: sessions.Args}.Start(t)
 		t.Run(fmt.Sprintf("on %d", n), func(t *testing.T) {
-			for _, c := range []struct {
-				name string
-				run  func(*testing.T, *stage.Stage)
-			}{
-				{"removes what is cached", forgetsWhatIsCached},
-				{"takes the promise from a generator and tells it once", forgetRevokes},
-				{"leaves locks and strangers' promises alone", forgetLeavesLocks},
-				{"no value is older than what was forgotten", nothingOldAfterForget},
-			} {
-				t.Run(c.name, func(t *testing.T) {
-					t.Parallel()
-					c.run(t, s)
-				})
-			}
+			stage.Setup{Proxies: n, Args: sessions.Args}.Play(t, scenes)
 		})
-		s.NothingLeft(t)
 	}
+}
+
+func TestForget(t *testing.T) {
+	onOneAndThree(t, []stage.Scene{
+		{Name: "removes what is cached", Run: forgetsWhatIsCached},
+		{Name: "takes the promise from a generator and tells it once", Run: forgetRevokes},
+		{Name: "leaves locks and strangers' promises alone", Run: forgetLeavesLocks},
+		{Name: "no value is older than what was forgotten", Run: nothingOldAfterForget},
+	})
 }
 
 func forgetsWhatIsCached(t *testing.T, s *stage.Stage) {

@@ -10,27 +10,12 @@ import (
 )
 
 func TestStale(t *testing.T) {
-	t.Parallel()
-	for _, n := range []int{1, 3} {
-		s := stage.Setup{Proxies: n, Args: sessions.Args}.Start(t)
-		t.Run(fmt.Sprintf("on %d", n), func(t *testing.T) {
-			for _, c := range []struct {
-				name string
-				run  func(*testing.T, *stage.Stage)
-			}{
-				{"a value is served after its TTL while one makes the next", staleWhileOneGenerates},
-				{"a generator that ends is followed by one, the others are served", staleWhenGeneratorsEnd},
-				{"a value that was deleted or replaced is not served", staleNotAfterDeletion},
-				{"what ends the stale value", staleEnds},
-			} {
-				t.Run(c.name, func(t *testing.T) {
-					t.Parallel()
-					c.run(t, s)
-				})
-			}
-		})
-		s.NothingLeft(t)
-	}
+	onOneAndThree(t, []stage.Scene{
+		{Name: "a value is served after its TTL while one makes the next", Run: staleWhileOneGenerates},
+		{Name: "a generator that ends is followed by one, the others are served", Run: staleWhenGeneratorsEnd},
+		{Name: "a value that was deleted or replaced is not served", Run: staleNotAfterDeletion},
+		{Name: "what ends the stale value", Run: staleEnds},
+	})
 }
 
 // past makes a value whose TTL has ended, and which is stale for a minute.

@@ -120,3 +120,25 @@ func TestPipelinedHitsAreLookedUpTogether(t *testing.T) {
 		t.Errorf("%d misses cost %d GET, one by one %d", n, piped, single)
 	}
 }
+
+// Redis drops who is not authenticated and sends something large, but answers what was sent before.
+func TestAPipelineBeforeAuthenticationIsAnsweredUpToWhatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	redis := harness.StartRedis(t)
+	redis.Do(t, "CONFIG", "SET", "requirepass", "secret")
+	upstream := strings.Replace(redis.URL(), "redis://", "redis://:secret@", 1)
+	p := harness.StartProxyWith(t, harness.ProxyOptions{Upstream: upstream, NoProbe: true})
+	known := p.Dial(t)
+	known.Asks(t, "+OK\r\n", "AUTH", "secret")
+	known.Asks(t, ":0\r\n", "KS.FORGET", "small") // the proxy serves
+	c := p.Dial(t)
+	// What is read at first, 16 KiB, ends in the small one; the next read, with more room, has the large one whole.
+	filler := harness.Command("ECHO", strings.Repeat("x", 16<<10-34))
+	c.Send(t, filler+harness.Command("KS.MEMO", "small")+harness.Command("KS.MEMO", strings.Repeat("x", 20<<10)))
+	end := c.AwaitEnd(t)
+	got, _ := c.Received()
+	reply := string(got)
+	if strings.Count(reply, "-NOAUTH ") != 2 || !strings.HasSuffix(reply, "-ERR Protocol error: unauthenticated bulk length\r\n") || end == harness.Open {
+		t.Errorf("answered %q, then %v", reply, end)
+	}
+}
