@@ -28,7 +28,7 @@ func TestASessionLockEndsWithItsSession(t *testing.T) {
 		b.eventually("in line", func() bool { n, _ := looks.Do(t.Context(), "LLEN", queue); return n == int64(1) })
 		began := time.Now()
 		e.Ended(s)
-		if got := wait(t, next); got.err != nil || got.at.Sub(began) > time.Second {
+		if got := wait(t, next); got.err != nil || got.at.Sub(began) > 5*time.Second { // the TTL is 30 s
 			t.Errorf("granted after %v: %v", got.at.Sub(began), got.err)
 		}
 		if n, _ := looks.Do(t.Context(), "EXISTS", "lease/lock"); n != int64(1) {
@@ -274,7 +274,7 @@ func TestWaitingForOneselfIsAnErrorAtOnce(t *testing.T) {
 }
 
 func TestAnExtendedLeaseEndsWhenItIsToldTo(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *backend) {
+	onBothWithin(t, 200*time.Millisecond+atOnce, func(t *testing.T, b *backend) time.Duration {
 		e := b.engine()
 		s := b.session(0)
 		held := mustLock(t, e, s, Request{Name: name, Lease: 3_600_000})
@@ -285,12 +285,14 @@ func TestAnExtendedLeaseEndsWhenItIsToldTo(t *testing.T) {
 			t.Fatalf("%v, %v", ok, err)
 		}
 		got := wait(t, next)
-		if after := got.at.Sub(began); got.err != nil || after < 190*time.Millisecond || after > 700*time.Millisecond {
+		after := got.at.Sub(began)
+		if got.err != nil || after < 190*time.Millisecond {
 			t.Errorf("the next was granted after %v: %v", after, got.err)
 		}
 		if ok, err := e.Extend(t.Context(), s, name, held.Token, 200); ok || err != nil {
 			t.Errorf("extended what ran out: %v, %v", ok, err)
 		}
+		return after
 	})
 }
 

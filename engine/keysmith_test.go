@@ -35,7 +35,7 @@ func (b *backend) listening(n int64) {
 }
 
 func TestAHandOffOfKeySmithsWakesOurWaiterAtOnce(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *backend) {
+	onBothWithin(t, atOnce, func(t *testing.T, b *backend) time.Duration {
 		e := b.engine(withKeySmith)
 		if !b.keySmithAcquires("net") {
 			t.Fatal("not acquired")
@@ -51,8 +51,9 @@ func TestAHandOffOfKeySmithsWakesOurWaiterAtOnce(t *testing.T) {
 		began := time.Now()
 		b.keySmithReleases()
 		got := wait(t, first)
-		if after := got.at.Sub(began); got.err != nil || after > 500*time.Millisecond { // a recheck takes 800 ms at least
-			t.Errorf("granted after %v: %v", after, got.err)
+		after := got.at.Sub(began)
+		if got.err != nil {
+			t.Errorf("not granted after %v: %v", after, got.err)
 		}
 		mustUnlock(t, e, b.session(0), name, got.Token)
 		mustUnlock(t, e, b.session(0), name, wait(t, second).Token)
@@ -60,20 +61,24 @@ func TestAHandOffOfKeySmithsWakesOurWaiterAtOnce(t *testing.T) {
 		if n := len(e.waiters.named) + len(e.notif.names); n != 0 {
 			t.Errorf("%d names are still known", n)
 		}
+		return after
 	})
 }
 
 func TestWithoutInteropAHandOffOfKeySmithsIsFoundByTheRecheck(t *testing.T) {
-	b := onRedis(t)
-	e := b.engine()
-	b.keySmithAcquires("net")
-	waiting := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
-	b.inLine(queue, 1)
-	began := time.Now()
-	b.keySmithReleases()
-	if got := wait(t, waiting); got.err != nil || got.at.Sub(began) > 1500*time.Millisecond {
-		t.Errorf("granted after %v: %v", got.at.Sub(began), got.err)
-	}
+	within(t, 1500*time.Millisecond, onRedis, func(t *testing.T, b *backend) time.Duration {
+		e := b.engine()
+		b.keySmithAcquires("net")
+		waiting := lockAsync(t.Context(), e, b.session(0), Request{Name: name})
+		b.inLine(queue, 1)
+		began := time.Now()
+		b.keySmithReleases()
+		got := wait(t, waiting)
+		if got.err != nil {
+			t.Errorf("not granted after %v: %v", got.at.Sub(began), got.err)
+		}
+		return got.at.Sub(began)
+	})
 }
 
 func TestOurUnlockHandsTheLockToKeySmithsProcessIfItListens(t *testing.T) {

@@ -192,12 +192,11 @@ func TestWaitEndsWithNothingLeftBehind(t *testing.T) {
 	})
 }
 
-// lateMost tells a timer at the lease's end (25 ms, more on a busy machine) from a recheck (800 ms at
-// least).
-const lateMost = 500 * time.Millisecond
+// atOnce tells a bell, or a timer at the lease's end (25 ms), from a recheck (800 ms at least).
+const atOnce = 500 * time.Millisecond
 
 func TestALeaseThatRunsOutGoesToTheFirstInLineAtOnce(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *backend) {
+	onBothWithin(t, atOnce, func(t *testing.T, b *backend) time.Duration {
 		dead, live := b.engine(), b.engine()
 		mustLock(t, dead, b.session(0), Request{Name: name, Lease: 3_600_000})
 		next := lockAsync(t.Context(), live, b.session(0), Request{Name: name})
@@ -206,14 +205,16 @@ func TestALeaseThatRunsOutGoesToTheFirstInLineAtOnce(t *testing.T) {
 		live.waiters.ringAll(time.Millisecond)
 		began := time.Now()
 		got := wait(t, next)
-		if late := got.at.Sub(began) - 300*time.Millisecond; got.err != nil || late > lateMost {
-			t.Errorf("granted %v after the lease's end: %v", late, got.err)
+		late := got.at.Sub(began) - 300*time.Millisecond
+		if got.err != nil {
+			t.Errorf("not granted %v after the lease's end: %v", late, got.err)
 		}
+		return late
 	})
 }
 
 func TestASuccessorOfAShortLeaseIsNotKeptWaitingForALongOne(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *backend) {
+	onBothWithin(t, atOnce, func(t *testing.T, b *backend) time.Duration {
 		e, other := b.engine(), b.engine()
 		s := b.session(0)
 		held := mustLock(t, e, s, Request{Name: name, Lease: 3_600_000})
@@ -224,9 +225,11 @@ func TestASuccessorOfAShortLeaseIsNotKeptWaitingForALongOne(t *testing.T) {
 		mustUnlock(t, e, s, name, held.Token)
 		one := wait(t, short) // and it dies
 		two := wait(t, next)
-		if late := two.at.Sub(one.at) - 200*time.Millisecond; two.err != nil || late > lateMost {
-			t.Errorf("granted %v after the short lease's end: %v", late, two.err)
+		late := two.at.Sub(one.at) - 200*time.Millisecond
+		if two.err != nil {
+			t.Errorf("not granted %v after the short lease's end: %v", late, two.err)
 		}
+		return late
 	})
 }
 
@@ -259,7 +262,7 @@ func TestAFrozenProxyCostsTheLineOneClaimWindow(t *testing.T) {
 		began := time.Now()
 		mustUnlock(t, e, s, name, held.Token)
 		got := wait(t, next)
-		if took := got.at.Sub(began); got.err != nil || took < 1900*time.Millisecond || took > 2200*time.Millisecond {
+		if took := got.at.Sub(began); got.err != nil || took < 1900*time.Millisecond || took > 3500*time.Millisecond {
 			t.Errorf("granted after %v: %v", took, got.err)
 		}
 		if n := b.do("LLEN", queue); n != int64(3) {
@@ -269,7 +272,7 @@ func TestAFrozenProxyCostsTheLineOneClaimWindow(t *testing.T) {
 }
 
 func TestADeadProxyCostsTheLineNothing(t *testing.T) {
-	onBoth(t, func(t *testing.T, b *backend) {
+	onBothWithin(t, atOnce, func(t *testing.T, b *backend) time.Duration {
 		e := b.engine()
 		s := b.session(0)
 		monitor := b.c.PSubscribe(t.Context(), "*") // a stranger, for whom PUBLISH counts a receiver
@@ -288,9 +291,11 @@ func TestADeadProxyCostsTheLineNothing(t *testing.T) {
 		b.inLine(queue, 2)
 		began := time.Now()
 		mustUnlock(t, e, s, name, held.Token)
-		if got := wait(t, next); got.err != nil || got.at.Sub(began) > 500*time.Millisecond {
-			t.Errorf("granted after %v: %v", got.at.Sub(began), got.err)
+		got := wait(t, next)
+		if got.err != nil {
+			t.Errorf("not granted after %v: %v", got.at.Sub(began), got.err)
 		}
+		return got.at.Sub(began)
 	})
 }
 

@@ -22,6 +22,7 @@ type Redis struct {
 // directives as command-line flags ("--maxclients", "10").
 func StartRedis(t testing.TB, config ...string) *Redis {
 	t.Helper()
+	stalls.watch.Do(func() { go watchStalls() })
 	path := LookPath(t, "redis-server")
 	for {
 		r := &Redis{Port: FreePort(t), Dir: tempDir(t)}

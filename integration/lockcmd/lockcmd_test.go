@@ -111,7 +111,7 @@ func TestAKilledHolderFreesTheLockAtOnce(t *testing.T) {
 	second.stdout.await(t, "second\n")
 	took := time.Since(killed)
 	t.Logf("the next one ran %v after the kill", took)
-	if took > time.Second {
+	if took > 10*time.Second { // the lease is 30 s
 		t.Errorf("the next one ran %v after the kill", took)
 	}
 	second.want(0, "second\n", "")

@@ -63,18 +63,25 @@ func TestOnThreeProxies(t *testing.T) {
 		}
 	})
 	t.Run("a killed holder frees the lock at once", func(t *testing.T) {
-		first := holding(t, proxies[0], "several:a")
-		second := start(t, proxies[1], "several:a", "echo", "second")
-		awaitWaiters(t, proxies[2], "several:a", 1)
-		killed := time.Now()
-		first.signal(syscall.SIGKILL)
-		second.stdout.await(t, "second\n")
-		if took := time.Since(killed); took > 1200*time.Millisecond { // its lease is 1.5 s
-			t.Errorf("the next one ran %v after the kill", took)
+		var fastest time.Duration
+		for i := range 5 { // a busy machine makes any of them late
+			first := holding(t, proxies[0], "several:a")
+			second := start(t, proxies[1], "several:a", "echo", "second")
+			awaitWaiters(t, proxies[2], "several:a", 1)
+			killed := time.Now()
+			first.signal(syscall.SIGKILL)
+			second.stdout.await(t, "second\n")
+			if took := time.Since(killed); i == 0 || took < fastest {
+				fastest = took
+			}
+			second.want(0, "second\n", "")
+			first.closeStdin()
+			first.await()
+			if fastest < time.Second { // the lease is 1.5 s
+				return
+			}
 		}
-		second.want(0, "second\n", "")
-		first.closeStdin()
-		first.await()
+		t.Errorf("the next one ran %v after the kill, at best", fastest)
 	})
 	t.Run("a dead proxy ends its command, and the next runs elsewhere", func(t *testing.T) {
 		first := holding(t, proxies[0], "several:a")

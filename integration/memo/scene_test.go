@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keysmith-proxy/keysmith-proxy/integration/harness"
 	"github.com/keysmith-proxy/keysmith-proxy/integration/stage"
 )
 
@@ -201,7 +202,7 @@ func (c *scene) stored(value any) {
 func (c *scene) row(failure, outcome string, took, bound time.Duration) {
 	c.t.Helper()
 	c.t.Logf("memo | %d | %s | %s | %v", len(c.Proxies), failure, outcome, took.Round(100*time.Microsecond))
-	if took > bound {
+	if harness.Late(took, bound) {
 		c.t.Errorf("%s: %v, want less than %v even here", failure, took, bound)
 	}
 }
