@@ -141,8 +141,11 @@ func (e *Engine) ask(ctx context.Context, c *call, first, nowait bool) (answer, 
 	switch {
 	case a.verdict == granted:
 		a = e.has(c, a.fence, began)
-	case a.verdict == waits && c.since < 0:
-		c.since = a.since
+	case a.verdict == waits:
+		if c.since < 0 {
+			c.since = a.since
+		}
+		e.lookForUs(ctx, c.s)
 	}
 	return a, nil
 }

@@ -38,6 +38,7 @@ type Engine struct {
 	instance string // of this process: part of every attempt and of the inbox's name
 
 	own    ownConn
+	moved  moved
 	inbox  subscription
 	notif  *notifications
 	ready  *readiness

@@ -88,6 +88,7 @@ func splitAt(s, length string) (head, tail string, ok bool) {
 
 func (e *Engine) inboxUp(*redis.PubSub) {
 	e.ready.up()
+	e.moved.up()
 	e.agreement.lookAgain() // it may be another Redis by now
 	e.holds.doubtAll()
 	e.waiters.ringAll(ringSpread)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,6 +35,38 @@ type subscription struct {
 	name string // for the log
 	log  *slog.Logger
 	told string // what the log was last told; only what is new is worth a line
+
+	mu      sync.Mutex
+	current *redis.PubSub // while it is subscribed
+	why     error         // it was closed by redial
+}
+
+// stands reports whether it is subscribed, as far as is known.
+func (s *subscription) stands() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current != nil
+}
+
+// redial gives up the connection that stands for a new one; why is for the log.
+func (s *subscription) redial(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		_ = s.current.Close()
+		s.current, s.why = nil, why
+	}
+}
+
+// ended is called when a connection is of no use any more; it returns why.
+func (s *subscription) ended(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why != nil {
+		err = s.why
+	}
+	s.current, s.why = nil, nil
+	return err
 }
 
 // tell logs a change of state, once.
@@ -53,7 +86,7 @@ func (s *subscription) run(ctx context.Context) {
 	wait := redialFirst
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := s.listen(ctx)
+		err := s.ended(s.listen(ctx))
 		if ctx.Err() != nil {
 			return
 		}
@@ -107,6 +140,9 @@ func (s *subscription) deliver(ps *redis.PubSub, got any) {
 		case got.Kind != "subscribe" && got.Kind != "psubscribe":
 		case got.Kind == "subscribe" && got.Channel == s.channel:
 			s.tell(nil)
+			s.mu.Lock()
+			s.current = ps
+			s.mu.Unlock()
 			s.up(ps)
 		case s.added != nil:
 			s.added(got.Channel, got.Kind == "psubscribe")

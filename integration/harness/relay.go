@@ -13,11 +13,11 @@ import (
 // server and can cut, stall, delay or refuse them, all or one by one.
 type Relay struct {
 	Addr   string // where it listens: host:port
-	target string
 	listen net.Listener
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
+	target  string
 	refuses bool
 	delay   time.Duration // of links to come, too
 	links   []*Link
@@ -58,7 +58,7 @@ func (r *Relay) serve(client net.Conn) {
 	if r.refusing() {
 		return
 	}
-	server, err := net.Dial("tcp", r.target)
+	server, err := net.Dial("tcp", r.aim())
 	if err != nil {
 		return
 	}
@@ -114,6 +114,19 @@ func (r *Relay) Link(addr string) *Link {
 		}
 	}
 	return nil
+}
+
+func (r *Relay) aim() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.target
+}
+
+// Retarget forwards to target from now on. Connections that are open stay where they are.
+func (r *Relay) Retarget(target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.target = target
 }
 
 // Refuse says whether connections are closed as soon as they are accepted. Those

@@ -19,13 +19,15 @@ type history struct {
 	*stage.Stage
 	name string
 
-	mu     sync.Mutex
-	holder string // token of who believes to hold the lock
-	fence  int64
-	grants int
-	last   time.Time
-	pause  time.Duration // longest time without a grant
-	wrong  []string
+	mu        sync.Mutex
+	holder    string            // token of who believes to hold the lock
+	session   bool              // for as long as its connection lives
+	overtaken map[string]string // SESSION holders, by who was granted the lock while they believed to have it
+	fence     int64
+	grants    int
+	last      time.Time
+	pause     time.Duration // longest time without a grant
+	wrong     []string
 }
 
 // TestManyCallersWhileThingsBreak: one holder at a time and rising fences, while
@@ -33,7 +35,10 @@ type history struct {
 // for a moment. No lease runs out, so there is no excuse.
 func TestManyCallersWhileThingsBreak(t *testing.T) {
 	t.Parallel()
-	h := &history{Stage: stage.Setup{Proxies: 3, Args: []string{"--ks-lock-ttl", "20000"}}.Start(t), name: "history:1"}
+	h := &history{
+		Stage: stage.Setup{Proxies: 3, Args: []string{"--ks-lock-ttl", "20000"}}.Start(t), name: "history:1",
+		overtaken: map[string]string{},
+	}
 	before := h.Resources(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -107,20 +112,28 @@ func (h *history) once(c *harness.Conn, random *rand.Rand) bool {
 		h.blame("%q: %v", args, err)
 		return false
 	}
-	if leaves && args[len(args)-1] == "SESSION" {
+	session := args[len(args)-1] == "SESSION"
+	if leaves && session {
 		return false // it may be somebody else's by now
 	}
-	h.enter(g)
+	h.enter(g, session)
 	time.Sleep(time.Duration(random.IntN(2000)) * time.Microsecond)
-	h.leave(g)
-	return h.giveBack(c, g) && !leaves
+	beside := h.leave(g)
+	lives := h.giveBack(c, g)
+	if lives && beside != "" {
+		h.blame("%s was granted the lock while a connection lived that held it as a SESSION, as %s", beside, g.Token)
+	}
+	return lives && !leaves
 }
 
-// giveBack unlocks, on other connections if need be: that one may be gone.
+// giveBack unlocks, on other connections if need be: that one may be gone, which it tells.
 func (h *history) giveBack(c *harness.Conn, g stage.Grant) bool {
 	args := harness.Command("KS.UNLOCK", h.name, g.Token)
 	if _, err := c.Write([]byte(args)); err == nil {
-		if _, err := c.ReplyWithin(harness.Patience); err == nil {
+		if reply, err := c.ReplyWithin(harness.Patience); err == nil {
+			if reply != ":1\r\n" {
+				h.blame("the holder's KS.UNLOCK of %s answers %q", g.Token, reply)
+			}
 			return true
 		}
 	}
@@ -140,27 +153,34 @@ func (h *history) giveBack(c *harness.Conn, g stage.Grant) bool {
 	return false
 }
 
-func (h *history) enter(g stage.Grant) {
+// enter notes the grant. One that a SESSION holds may have been released because its connection was killed, before
+// its client knows.
+func (h *history) enter(g stage.Grant, session bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.holder != "" {
+	switch {
+	case h.holder != "" && h.session:
+		h.overtaken[h.holder] = g.Token
+	case h.holder != "":
 		h.wrong = append(h.wrong, fmt.Sprintf("%s was granted while %s holds", g.Token, h.holder))
 	}
 	if g.Fence <= h.fence {
 		h.wrong = append(h.wrong, fmt.Sprintf("fence %d after %d", g.Fence, h.fence))
 	}
-	h.holder, h.fence = g.Token, g.Fence
+	h.holder, h.session, h.fence = g.Token, session, g.Fence
 	h.grants++
 	h.pause = max(h.pause, time.Since(h.last))
 	h.last = time.Now()
 }
 
-func (h *history) leave(g stage.Grant) {
+// leave returns who else was granted meanwhile what a SESSION held.
+func (h *history) leave(g stage.Grant) (beside string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.holder == g.Token {
 		h.holder = ""
 	}
+	return h.overtaken[g.Token]
 }
 
 func (h *history) blame(format string, args ...any) {

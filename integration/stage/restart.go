@@ -21,6 +21,19 @@ func (s *Stage) Again(t testing.TB) {
 	s.welcomeStranger(t)
 }
 
+// Moved makes r the Redis of the stage. New connections of the proxies, which must be relayed, go there; those
+// that stand stay where they are.
+func (s *Stage) Moved(t testing.TB, r *harness.Redis) {
+	t.Helper()
+	s.mu.Lock()
+	s.Redis, s.admin = r, nil
+	s.mu.Unlock()
+	s.welcomeStranger(t)
+	for _, relay := range s.Relays {
+		relay.Retarget(r.Addr)
+	}
+}
+
 // LockAgain asks until a call is served: a new connection is closed without a
 // word while Redis is away.
 func (s *Stage) LockAgain(t testing.TB, proxy int, name string, options ...string) (*Client, Grant) {
