@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/redcon"
@@ -171,19 +172,23 @@ func (t *Table) AppendFound(dst, reply []byte) ([]byte, bool) {
 	return append(append(dst, "*2\r\n$5\r\nvalue\r\n"...), reply...), true
 }
 
-// Ahead is told of a command that the client has sent behind the one that runs: an unlock behind a wait for
-// the very lock would never be reached. With nil that is over.
+// Ahead is told of a command that the client has sent behind the one that runs: what gives a lock back behind a wait for
+// the very lock would never be reached. Arguments of it that have not come yet are nil; it is told of again when more of them
+// have. With nil that is over.
 func (t *Table) Ahead(s Session, args [][]byte) {
 	switch {
 	case args == nil:
 		t.engine.ForgetAhead(s)
+	case slices.ContainsFunc(args[:min(len(args), 3)], func(arg []byte) bool { return arg == nil }):
+	case len(args) >= 4 && len(args[2]) > 0 && (is(args[0], "KS.RESOLVE") || is(args[0], "KS.REJECT")):
+		t.engine.UnlockAhead(s, string(args[1]), string(args[2]))
 	case len(args) == 2 && is(args[0], "KS.UNLOCK"):
 		t.engine.UnlockAhead(s, string(args[1]), "")
 	case len(args) == 3 && is(args[0], "KS.UNLOCK"):
 		t.engine.UnlockAhead(s, string(args[1]), string(args[2]))
 	case len(args) >= 4 && is(args[0], "KS.MUNLOCK"):
 		names, rest, p := parseNames(args[1:])
-		if p != noProblem || len(rest) != 1 {
+		if args[len(args)-1] == nil || p != noProblem || len(rest) != 1 {
 			return
 		}
 		for _, name := range names {

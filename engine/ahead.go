@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// ahead knows which unlocks clients have sent behind their call that waits. On one connection they are not
+// ahead knows which unlocks, and ends of promises, clients have sent behind their call that waits. On one connection they are not
 // reached before it ends, so a call must not wait for one of them.
 type ahead struct {
 	some atomic.Int64 // sessions in of
@@ -21,7 +21,8 @@ type unlocks struct {
 	sent []unlock
 }
 
-// unlock is a KS.UNLOCK; an empty token stands for the last that was granted to the session.
+// unlock is a KS.UNLOCK, or what else gives back what the token has; an empty token stands for the last that was
+// granted to the session.
 type unlock struct{ name, token string }
 
 // aheadMost bounds the unlocks that are kept of a session; 64 KB of input hold no more than some thousands.
@@ -63,13 +64,15 @@ func (a *ahead) tokens(s Session, name string) []string {
 	return tokens
 }
 
-// UnlockAhead says that s has sent an unlock behind the call that is running for it. It does not block.
+// UnlockAhead says that s has sent an unlock, or the end of a promise, behind the call that is running for it. It does
+// not block. That it is said again changes nothing.
 func (e *Engine) UnlockAhead(s Session, name, token string) {
 	e.ahead.mu.Lock()
 	defer e.ahead.mu.Unlock()
 	u := e.ahead.session(s)
-	if len(u.sent) < aheadMost {
-		u.sent = append(u.sent, unlock{name, token})
+	sent := unlock{name, token}
+	if n := len(u.sent); n < aheadMost && (n == 0 || u.sent[n-1] != sent) {
+		u.sent = append(u.sent, sent)
 	}
 	if u.w != nil {
 		u.w.ring()

@@ -24,7 +24,7 @@ type DeadlockError struct {
 
 func (e *DeadlockError) Error() string {
 	if e.Behind {
-		return "the unlock of '" + e.Name + "' was sent behind this call on the same connection: use another connection for one of them"
+		return "what gives back '" + e.Name + "' was sent behind this call on the same connection: use another connection for one of them"
 	}
 	return "this connection already holds '" + e.Name + "' (SESSION): unlock it first, or ask with the token that has it"
 }

@@ -420,19 +420,39 @@ func ParseRequest(p []byte) [][]byte {
 		args, _ := SplitWords(p[:end])
 		return args
 	}
-	argc, i, st := number(p, 0)
-	if st != complete {
+	args, argc := parseArgs(p)
+	if len(args) < argc {
 		return nil
 	}
-	args := make([][]byte, 0, min(argc, 16))
-	for range argc {
+	return args
+}
+
+// ParseBegun is ParseRequest for a request in RESP of which the end may be still to come: then arguments that are not
+// all there are nil. Of one with more than most arguments it is nil.
+func ParseBegun(p []byte, most int) [][]byte {
+	args, argc := parseArgs(p)
+	if argc > most {
+		return nil
+	}
+	return append(args, make([][]byte, argc-len(args))...)
+}
+
+// parseArgs returns the arguments that are all there, and how many there should be.
+func parseArgs(p []byte) (args [][]byte, argc int) {
+	n, i, st := number(p, 0)
+	if st != complete {
+		return nil, 0
+	}
+	argc = int(n)
+	args = make([][]byte, 0, min(argc, 16))
+	for len(args) < argc {
 		size, next, st := bulkHeader(p, i)
 		if st != complete || int64(len(p)-next) < size {
-			return nil
+			break
 		}
 		i = next + int(size)
 		args = append(args, p[next:i:i])
 		i += 2
 	}
-	return args
+	return args, argc
 }

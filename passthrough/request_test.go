@@ -242,3 +242,25 @@ func TestParseRequestReturnsTheArguments(t *testing.T) {
 		}
 	}
 }
+
+func TestParseBegunTellsWhatIsThere(t *testing.T) {
+	const request = "*4\r\n$2\r\nab\r\n$0\r\n\r\n$3\r\ncde\r\n$1\r\nf\r\n"
+	ends := []int{len("*4\r\n$2\r\nab"), len("*4\r\n$2\r\nab\r\n$0\r\n"), len(request) - len("\r\n$1\r\nf\r\n"), len(request) - len("\r\n")}
+	for n := len("*4\r\n"); n <= len(request); n++ {
+		args := ParseBegun([]byte(request[:n]), 4)
+		if len(args) != 4 {
+			t.Fatalf("%q has %d arguments", request[:n], len(args))
+		}
+		for i, arg := range args {
+			if there := n >= ends[i]; (arg != nil) != there || there && string(arg) != []string{"ab", "", "cde", "f"}[i] {
+				t.Errorf("argument %d of %q is %q", i, request[:n], arg)
+			}
+		}
+	}
+	if args := ParseBegun([]byte("*4\r"), 4); args != nil {
+		t.Errorf("without a length: %q", args)
+	}
+	if args := ParseBegun([]byte(request), 3); args != nil {
+		t.Errorf("more than wanted: %q", args)
+	}
+}

@@ -15,6 +15,8 @@ type lookahead struct {
 	seen  int // bytes of the input read ahead that were looked at
 	told  bool
 	begun int // where a command of ours begins of which the end is still to come; -1: none
+
+	toldOf int // how many of its arguments were told
 }
 
 func newLookahead(s *session) *lookahead {
@@ -35,11 +37,30 @@ func (l *lookahead) look(p []byte) {
 			return
 		}
 		if !done {
+			l.tellBegun(p[l.begun:])
 			return
 		}
-		l.told = true
-		l.s.srv.cfg.Handler.Ahead(l.s, passthrough.ParseRequest(p[l.begun:l.seen]))
-		l.begun = -1
+		l.tell(passthrough.ParseRequest(p[l.begun:l.seen]))
+		l.begun, l.toldOf = -1, 0
+	}
+}
+
+func (l *lookahead) tell(args [][]byte) {
+	l.told = true
+	l.s.srv.cfg.Handler.Ahead(l.s, args)
+}
+
+// tellBegun tells of a command of which the end is still to come: it may be longer than what is read ahead.
+func (l *lookahead) tellBegun(p []byte) {
+	const most = 64 // arguments
+	args := passthrough.ParseBegun(p, most)
+	there := 0
+	for there < len(args) && args[there] != nil {
+		there++
+	}
+	if there > l.toldOf {
+		l.toldOf = there
+		l.tell(args)
 	}
 }
 

@@ -33,7 +33,8 @@ type Handler interface {
 
 	// Ahead is told that the client has sent a command of ours, args, behind the
 	// one that runs, or will in a moment. It must not block; args are valid during
-	// the call. It is called by another goroutine, and in the end with nil: what it
+	// the call. Of a command that is still arriving, the arguments that are to come are nil; it
+	// is told again of more. It is called by another goroutine, and in the end with nil: what it
 	// told is over.
 	Ahead(s commands.Session, args [][]byte)
 

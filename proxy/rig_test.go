@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -187,6 +188,7 @@ type script struct {
 	// endPanics makes Ended panic.
 	endPanics atomic.Bool
 	ahead     chan string           // Ahead was told
+	begun     chan string           // of a command that has not come to its end
 	forgot    chan commands.Session // and that it is over
 }
 
@@ -194,7 +196,7 @@ func newScript() *script {
 	return &script{
 		waiting: make(chan commands.Session, 64), release: make(chan struct{}, 64), released: make(chan error, 64),
 		ended: make(chan commands.Session, 1024), ran: make(chan commands.Session, 1024),
-		ahead: make(chan string, 1024), forgot: make(chan commands.Session, 64),
+		ahead: make(chan string, 1024), begun: make(chan string, 1024), forgot: make(chan commands.Session, 64),
 	}
 }
 
@@ -250,7 +252,11 @@ func (h *script) Ahead(_ commands.Session, args [][]byte) {
 		note(h.forgot, nil)
 		return
 	}
-	h.ahead <- string(bytes.Join(args, []byte(" ")))
+	told := h.ahead
+	if slices.ContainsFunc(args, func(arg []byte) bool { return arg == nil }) {
+		told = h.begun
+	}
+	told <- string(bytes.Join(args, []byte(" ")))
 }
 
 func (h *script) Ended(s commands.Session) {

@@ -123,24 +123,64 @@ func waitingForOneself(t *testing.T, s *stage.Stage) {
 	s.AwaitLine(t, name, 0)
 }
 
-// waitingForWhatIsBehind: many callers share one connection, and behind the call that waits is the
-// unlock it waits for.
+// waitingForWhatIsBehind: many callers share one connection, and behind the call that waits is what it waits for.
 func waitingForWhatIsBehind(t *testing.T, s *stage.Stage) {
 	const name = "behind:1"
+	large := strings.Repeat("x", 1<<20) // more than is read ahead
 	c := s.Client(t, 0)
-	g := c.Lock(name)
-	began := time.Now()
-	c.Send(t, harness.Command("KS.LOCK", name)+harness.Command("KS.UNLOCK", name, g.Token)+harness.Command("PING"))
-	if r, ok := c.Next().(stage.Refusal); !ok || !strings.HasPrefix(string(r), "DEADLOCK ") || !strings.Contains(string(r), "use another connection") {
-		t.Fatalf("waiting for the unlock behind it answers %#v", r)
+	lock := func() stage.Grant { return c.Lock(name) }
+	promise := func() stage.Grant { return c.Generate(name) }
+	for _, way := range []struct {
+		has  func() stage.Grant
+		back []string
+	}{
+		{lock, []string{"KS.UNLOCK", name}},
+		{lock, []string{"KS.UNLOCK", name, "ITS"}},
+		{lock, []string{"KS.MUNLOCK", "2", "behind:2", name, "ITS"}},
+		{promise, []string{"KS.UNLOCK", name, "ITS"}},
+		{promise, []string{"KS.RESOLVE", name, "ITS", "v", "PX", "60000"}},
+		{promise, []string{"KS.RESOLVE", name, "ITS", large, "PX", "60000"}},
+		{promise, []string{"KS.REJECT", name, "ITS", large[:1000]}},
+	} {
+		for _, waits := range []string{"KS.LOCK", "KS.MEMO"} {
+			g := way.has()
+			began := time.Now()
+			c.Send(t, harness.Command(waits, name)+harness.Command(fill(way.back, name, g.Token)...)+harness.Command("PING"))
+			if r, ok := c.Next().(stage.Refusal); !ok || !strings.HasPrefix(string(r), "DEADLOCK ") || !strings.Contains(string(r), "use another connection") {
+				t.Fatalf("%s that waits for the %s behind it answers %#v", waits, way.back[0], r)
+			}
+			stage.Took(t, "the deadlock of a shared connection was told", began, 0, time.Second)
+			if n := c.Next(); n != int64(1) {
+				t.Fatalf("%s answers %#v", way.back[0], n)
+			}
+			if pong := c.Next(); pong != "PONG" {
+				t.Fatalf("PING answers %#v", pong)
+			}
+			s.AwaitFree(t, name)
+			s.AwaitLine(t, name, 0)
+			s.Must(t, "DEL", name)
+		}
 	}
-	stage.Took(t, "the deadlock of a shared connection was told", began, 0, time.Second)
+	// Several calls before it, which are looked up together.
+	g := c.Generate(name)
+	c.Send(t, strings.Repeat(harness.Command("KS.MEMO", name), 5)+harness.Command("KS.RESOLVE", name, g.Token, "v", "PX", "60000"))
+	for range 5 {
+		if r, ok := c.Next().(stage.Refusal); !ok || !strings.HasPrefix(string(r), "DEADLOCK ") {
+			t.Fatalf("one of several KS.MEMO answers %#v", r)
+		}
+	}
 	if n := c.Next(); n != int64(1) {
-		t.Fatalf("KS.UNLOCK answers %#v", n)
+		t.Fatalf("KS.RESOLVE answers %#v", n)
 	}
-	if pong := c.Next(); pong != "PONG" {
-		t.Fatalf("PING answers %#v", pong)
+	s.Must(t, "DEL", name)
+	// One that is not the generator's can't be waited for.
+	g = c.Generate(name)
+	c.Send(t, harness.Command("KS.MEMO", name, "WAIT", "200")+harness.Command("KS.RESOLVE", name, "a stranger's", large, "PX", "1000"))
+	if reply := c.Next(); reply != nil {
+		t.Fatalf("KS.MEMO before a stranger's KS.RESOLVE answers %#v", reply)
 	}
-	s.AwaitFree(t, name)
-	s.AwaitLine(t, name, 0)
+	if n := c.Next(); n != int64(0) {
+		t.Fatalf("a stranger's KS.RESOLVE answers %#v", n)
+	}
+	c.Unlock(name, g)
 }
