@@ -67,8 +67,7 @@ func (e *Engine) Memo(ctx context.Context, s Session, r Request) (Memo, error) {
 
 // MayRead reports whether Memo would begin with a GET of name, which is the key of its value.
 func (e *Engine) MayRead(name string) bool {
-	_, err := keysOf(name, e.cfg.TagSplit)
-	return err == nil && e.ready.check() == nil && e.agreement.check() == nil
+	return validName(name, e.cfg.TagSplit) && e.ready.check() == nil && e.agreement.check() == nil
 }
 
 // get is the hit path: one GET with the caller's own rights.

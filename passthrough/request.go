@@ -408,7 +408,10 @@ func parseInt(p []byte) (int64, bool) {
 // ParseRequest returns the arguments of one complete request, in RESP or
 // inline, that a Scanner has found. The arguments of a request in RESP are
 // slices of p.
-func ParseRequest(p []byte) [][]byte {
+func ParseRequest(p []byte) [][]byte { return ParseRequestInto(nil, p) }
+
+// ParseRequestInto is ParseRequest that may use args for the arguments of a request in RESP, whatever is in it.
+func ParseRequestInto(args [][]byte, p []byte) [][]byte {
 	if len(p) == 0 {
 		return nil
 	}
@@ -420,7 +423,7 @@ func ParseRequest(p []byte) [][]byte {
 		args, _ := SplitWords(p[:end])
 		return args
 	}
-	args, argc := parseArgs(p)
+	args, argc := parseArgs(args, p)
 	if len(args) < argc {
 		return nil
 	}
@@ -430,21 +433,23 @@ func ParseRequest(p []byte) [][]byte {
 // ParseBegun is ParseRequest for a request in RESP of which the end may be still to come: then arguments that are not
 // all there are nil. Of one with more than most arguments it is nil.
 func ParseBegun(p []byte, most int) [][]byte {
-	args, argc := parseArgs(p)
+	args, argc := parseArgs(nil, p)
 	if argc > most {
 		return nil
 	}
 	return append(args, make([][]byte, argc-len(args))...)
 }
 
-// parseArgs returns the arguments that are all there, and how many there should be.
-func parseArgs(p []byte) (args [][]byte, argc int) {
+// parseArgs returns the arguments that are all there, in room if that is large enough, and how many there should be.
+func parseArgs(room [][]byte, p []byte) (args [][]byte, argc int) {
 	n, i, st := number(p, 0)
 	if st != complete {
 		return nil, 0
 	}
 	argc = int(n)
-	args = make([][]byte, 0, min(argc, 16))
+	if args = room[:0]; cap(args) == 0 {
+		args = make([][]byte, 0, min(argc, 16))
+	}
 	for len(args) < argc {
 		size, next, st := bulkHeader(p, i)
 		if st != complete || int64(len(p)-next) < size {

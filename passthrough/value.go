@@ -40,6 +40,12 @@ func AppendCommand(dst []byte, args ...any) []byte {
 	return dst
 }
 
+// AppendGet appends a GET of key to dst, as AppendCommand does.
+func AppendGet(dst, key []byte) []byte {
+	dst = appendHeader(append(dst, "*2\r\n$3\r\nGET\r\n"...), '$', len(key))
+	return append(append(dst, key...), '\r', '\n')
+}
+
 func appendHeader(dst []byte, sigil byte, n int) []byte {
 	dst = strconv.AppendInt(append(dst, sigil), int64(n), 10)
 	return append(dst, '\r', '\n')
@@ -138,8 +144,9 @@ func cutLine(p []byte) (line, rest []byte, ok bool) {
 }
 
 // cutReplies cuts p into the replies it consists of, in RESP2 or RESP3.
-func cutReplies(p []byte) (replies [][]byte, err error) {
+func cutReplies(p []byte, expected int) ([][]byte, error) {
 	var f frames
+	replies := make([][]byte, 0, expected)
 	for len(p) > 0 {
 		f.begin(false, false)
 		n, end, ok := f.next(p)
@@ -195,15 +202,21 @@ func (l *Lane) Exchange(commands ...[]any) ([][]byte, error) {
 	for _, args := range commands {
 		p = AppendCommand(p, args...)
 	}
+	return l.ExchangeRaw(p, len(commands))
+}
+
+// ExchangeRaw is Exchange for n commands that stand in p, which is the caller's again when it returns.
+func (l *Lane) ExchangeRaw(p []byte, n int) ([][]byte, error) {
 	var s Scanner
 	var b Batch
 	s.Scan(p, &b)
 	c := newCall(b.Requests())
+	c.replies = make([]byte, 0, 64*n)
 	if err := l.call(c, p, &b); err != nil {
 		return nil, err
 	}
-	replies, err := cutReplies(c.replies)
-	if err == nil && len(replies) != len(commands) {
+	replies, err := cutReplies(c.replies, n)
+	if err == nil && len(replies) != n {
 		err = errReply
 	}
 	return replies, err

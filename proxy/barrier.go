@@ -103,7 +103,7 @@ func (s *session) dispatch(ctx context.Context, args [][]byte, coupled *train) {
 	case state.Monitor:
 		s.answer(state, "-ERR Replica can't interact with the keyspace\r\n")
 	default:
-		if coupled != nil && !state.Off && !state.Skip && !state.Unsure && s.hits(ctx, coupled) {
+		if coupled != nil && !state.Off && !state.Skip && !state.Unsure && s.hits(coupled) {
 			return
 		}
 		s.execute(ctx, state, args)
@@ -259,6 +259,17 @@ func (s *session) Exchange(_ context.Context, asked ...[]any) ([][]byte, error) 
 	s.asking.Lock()
 	defer s.asking.Unlock()
 	replies, err := s.lane.Exchange(asked...)
+	if err != nil {
+		return nil, s.lost()
+	}
+	return replies, nil
+}
+
+// exchange is Exchange for n commands that stand in p.
+func (s *session) exchange(p []byte, n int) ([][]byte, error) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	replies, err := s.lane.ExchangeRaw(p, n)
 	if err != nil {
 		return nil, s.lost()
 	}

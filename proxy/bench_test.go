@@ -49,6 +49,25 @@ func BenchmarkCommand(b *testing.B) {
 	stop()
 }
 
+// BenchmarkHits is a pipeline of commands of ours that are answered by one read each.
+func BenchmarkHits(b *testing.B) {
+	const n = 16
+	request, read, reply := []byte(resp("KS.GET", "key:000000000042")), resp("GET", "key:000000000042"), bulk("xxxxxxxxxxxxxxxx")
+	client, stop := served(b, len(read), []byte(reply))
+	requests, buf := bytes.Repeat([]byte(request), n), make([]byte, n*len(reply))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := client.Write(requests); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(client, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/request")
+	stop()
+}
+
 // served connects a client, through a server, to a peer that sends replies for
 // each size bytes that it gets.
 func served(b *testing.B, size int, replies []byte) (client net.Conn, stop func()) {
@@ -75,12 +94,17 @@ func served(b *testing.B, size int, replies []byte) (client net.Conn, stop func(
 
 func answerWhole(conn net.Conn, size int, replies []byte) {
 	defer conn.Close()
-	buf := make([]byte, size)
+	buf, unanswered, out := make([]byte, 64<<10), 0, []byte(nil)
 	for {
-		if _, err := io.ReadFull(conn, buf); err != nil {
+		n, err := conn.Read(buf)
+		if err != nil {
 			return
 		}
-		if _, err := conn.Write(replies); err != nil {
+		out = out[:0]
+		for unanswered += n; unanswered >= size; unanswered -= size {
+			out = append(out, replies...)
+		}
+		if _, err := conn.Write(out); err != nil {
 			return
 		}
 	}

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"context"
-
 	"github.com/keysmith-proxy/keysmith-proxy/passthrough"
 )
 
@@ -21,8 +19,8 @@ const (
 // that finds something. They are read together, and answered together as far as something was found: a
 // barrier and a round trip for each would make pipelining worth nothing.
 type train struct {
-	keys [][]byte
-	ends []int // of the commands behind the first, in what the reader holds
+	reads []byte // a GET for each
+	ends  []int  // of the commands behind the first, in what the reader holds
 }
 
 // coupled returns the train that begins with the command args; of one alone it is nil. It must be called before
@@ -40,11 +38,16 @@ func (s *session) coupled(args [][]byte) *train {
 	if !ok {
 		return nil
 	}
-	t := &train{keys: [][]byte{key}}
 	held, at := s.reader.Peek(), 0
+	t := &train{
+		reads: make([]byte, 0, len(s.command)+min(len(held), 4<<10)),
+		ends:  make([]int, 0, min(s.couple, 16)),
+	}
+	t.reads = passthrough.AppendGet(t.reads, key)
 	scan := passthrough.Scanner{Intercept: s.srv.intercepts}
 	var b passthrough.Batch
-	for len(t.keys) < s.couple {
+	var next [][]byte
+	for len(t.ends)+1 < s.couple {
 		b.Clear()
 		n, m, verdict := scan.Scan(held[at:], &b)
 		if verdict != passthrough.Intercepted || n != 0 {
@@ -55,12 +58,12 @@ func (s *session) coupled(args [][]byte) *train {
 			break
 		}
 		end := at + m + k
-		args := passthrough.ParseRequest(held[at:end])
-		key, ok := h.Read(args)
-		if !ok || !s.vetted && oversize(args) { // which is for vet
+		next = passthrough.ParseRequestInto(next, held[at:end])
+		key, ok := h.Read(next)
+		if !ok || !s.vetted && oversize(next) { // which is for vet
 			break
 		}
-		t.keys, t.ends, at = append(t.keys, append([]byte(nil), key...)), append(t.ends, end), end
+		t.reads, t.ends, at = passthrough.AppendGet(t.reads, key), append(t.ends, end), end
 	}
 	if len(t.ends) == 0 {
 		return nil
@@ -70,12 +73,8 @@ func (s *session) coupled(args [][]byte) *train {
 
 // hits answers as many commands of t as find something, from the first on, and reports whether that was any. The
 // others are left to be run one by one.
-func (s *session) hits(ctx context.Context, t *train) bool {
-	reads := make([][]any, len(t.keys))
-	for i, key := range t.keys {
-		reads[i] = []any{"GET", key}
-	}
-	replies, err := s.Exchange(ctx, reads...)
+func (s *session) hits(t *train) bool {
+	replies, err := s.exchange(t.reads, len(t.ends)+1)
 	if err != nil {
 		return true // the session has ended
 	}

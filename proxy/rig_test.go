@@ -202,7 +202,7 @@ func newScript() *script {
 
 func (*script) Knows(name []byte) bool {
 	switch strings.ToUpper(string(name)) {
-	case "KS.NOW", "KS.WAIT", "KS.DO", "KS.WHERE", "KS.WHO", "KS.PANIC":
+	case "KS.NOW", "KS.WAIT", "KS.DO", "KS.WHERE", "KS.WHO", "KS.GET", "KS.PANIC":
 		return true
 	}
 	return false
@@ -221,6 +221,8 @@ func (h *script) Run(ctx context.Context, s commands.Session, args [][]byte, dst
 		return append(dst, h.wait(ctx, s, word)...)
 	case "KS.DO":
 		return append(dst, do(ctx, s, args[1:])...)
+	case "KS.GET": // which a GET did not answer
+		return append(dst, "$-1\r\n"...)
 	case "KS.WHERE":
 		return append(dst, "+db"+itoa(s.DB())+" resp"+itoa(s.RESP())+"\r\n"...)
 	}
