@@ -181,7 +181,10 @@ func (t *Table) Ahead(s Session, args [][]byte) {
 		t.engine.ForgetAhead(s)
 	case slices.ContainsFunc(args[:min(len(args), 3)], func(arg []byte) bool { return arg == nil }):
 	case len(args) >= 4 && len(args[2]) > 0 && (is(args[0], "KS.RESOLVE") || is(args[0], "KS.REJECT")):
-		t.engine.UnlockAhead(s, string(args[1]), string(args[2]))
+		options := args[4:]
+		if _, p := parseOptions("", options, accepted{stale: is(args[0], "KS.RESOLVE")}); p == noProblem || args[len(args)-1] == nil {
+			t.engine.UnlockAhead(s, string(args[1]), string(args[2]))
+		}
 	case len(args) == 2 && is(args[0], "KS.UNLOCK"):
 		t.engine.UnlockAhead(s, string(args[1]), "")
 	case len(args) == 3 && is(args[0], "KS.UNLOCK"):

@@ -152,7 +152,7 @@ func (a *agreement) lookAgain() {
 
 // lookAtAgreement asks Redis, and with say says what this proxy does if nobody has.
 func (e *Engine) lookAtAgreement(ctx context.Context, say bool) (string, error) {
-	reply, err := agreeScript.run(ctx, e.own, []string{agreementKey},
+	reply, err := agreeScript.run(ctx, e.own.conn(), []string{agreementKey},
 		[]any{e.agreement.split, agreementTTL.Milliseconds(), asFlag(say)})
 	said, _ := reply.(string)
 	return said, err

@@ -100,7 +100,7 @@ func (e *Engine) unlocksBehind(ctx context.Context, c *call) (bool, error) {
 		return false, nil
 	}
 	owner, held, err := get(ctx, c.s, c.keys[0])
-	if err != nil || !held {
+	if err != nil || !held || owner == c.req.Token { // which it has been granted meanwhile
 		return false, err
 	}
 	last, _ := e.holds.lastToken(c.s, c.line)

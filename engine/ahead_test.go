@@ -45,3 +45,23 @@ func TestAnUnlockThatWaitsBehindItsOwnWaiterIsTold(t *testing.T) {
 		mustLock(t, e, s, Request{Name: name})
 	})
 }
+
+// The lock is handed to the call between its ask and its look at who has it.
+func TestACallThatIsGrantedWhileItLooksIsNoDeadlock(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *backend) {
+		e, other := b.engine(), b.engine()
+		holder := b.session(0)
+		held := mustLock(t, other, holder, Request{Name: name})
+		s := &hookedSession{Session: b.session(0)}
+		s.before = func(n int) {
+			if n == 2 { // the GET
+				mustUnlock(t, other, holder, name, held.Token)
+			}
+		}
+		e.UnlockAhead(s, name, "its own")
+		if g, err := e.Lock(t.Context(), s, Request{Name: name, Token: "its own"}); err != nil || g.Token != "its own" {
+			t.Fatalf("%+v, %v", g, err)
+		}
+		mustUnlock(t, e, s, name, "its own")
+	})
+}

@@ -18,7 +18,8 @@ import (
 type Config struct {
 	// NewClient returns a go-redis client with the proxy's own credentials and database 0. It is called
 	// three times: for commands, for the inbox and for memo notifications, which must not share a
-	// connection because Redis cuts off a subscriber that lags. The Engine closes them.
+	// connection because Redis cuts off a subscriber that lags; and again for commands when their connections are on
+	// another Redis than the callers' (moved). The Engine closes them.
 	NewClient func() *redis.Client
 
 	LockTTL    time.Duration // lease of callers who name none; default 30 s
@@ -37,7 +38,7 @@ type Engine struct {
 	log      *slog.Logger
 	instance string // of this process: part of every attempt and of the inbox's name
 
-	own    ownConn
+	own    *ownClient
 	moved  moved
 	inbox  subscription
 	notif  *notifications
@@ -81,7 +82,7 @@ func New(cfg Config) *Engine {
 		cfg:      cfg,
 		log:      cfg.Logger,
 		instance: newInstance(),
-		own:      ownConn{cfg.NewClient()},
+		own:      newOwnClient(cfg.NewClient),
 		ready:    newReadiness(),
 		waiters:  newWaiters(cfg.MaxWaiters),
 		holds:    newHolds(cfg.LockTTL),
@@ -169,7 +170,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		late = context.Cause(ctx)
 	}
-	err := errors.Join(late, e.own.client.Close(), e.inbox.client.Close(), e.notif.sub.client.Close())
+	err := errors.Join(late, e.own.conn().client.Close(), e.inbox.client.Close(), e.notif.sub.client.Close())
 	<-joined
 	return err
 }

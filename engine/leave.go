@@ -164,7 +164,7 @@ func (e *Engine) killLane(peer Peer) bool {
 	}
 	ctx, cancel := context.WithTimeout(e.run, killPatience)
 	defer cancel()
-	_, err := e.own.Do(ctx, "CLIENT", "KILL", "ID", peer.ID, "ADDR", peer.Upstream)
+	_, err := e.own.conn().Do(ctx, "CLIENT", "KILL", "ID", peer.ID, "ADDR", peer.Upstream)
 	return err == nil
 }
 
@@ -303,7 +303,7 @@ func (e *Engine) sendDepartures(ctx context.Context, batches []batch) []error {
 	for i, b := range batches {
 		calls[i].keys, calls[i].args = e.leaveCall(b)
 	}
-	for i, r := range e.own.runAll(ctx, leaveScript, calls) {
+	for i, r := range e.own.conn().runAll(ctx, leaveScript, calls) {
 		b, reply, err := batches[i], r.reply, r.err
 		if err == nil {
 			f := fieldsOf(reply)

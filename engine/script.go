@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -126,6 +127,24 @@ func (o ownConn) Do(ctx context.Context, args ...any) (any, error) {
 	reply, err := o.client.Do(ctx, args...).Result()
 	return ownReply(reply, err)
 }
+
+// ownClient is the engine's own client, which may be replaced by a new one.
+type ownClient struct {
+	make func() *redis.Client
+	now  atomic.Pointer[redis.Client]
+}
+
+func newOwnClient(create func() *redis.Client) *ownClient {
+	o := &ownClient{make: create}
+	o.now.Store(create())
+	return o
+}
+
+// conn is what to run the next commands on.
+func (o *ownClient) conn() ownConn { return ownConn{o.now.Load()} }
+
+// renew replaces the client, and with it all connections, and returns the old one, to be closed.
+func (o *ownClient) renew() *redis.Client { return o.now.Swap(o.make()) }
 
 // scriptCall are the keys and arguments of one call of a script, result its reply.
 type (

@@ -41,20 +41,24 @@ type subscription struct {
 	why     error         // it was closed by redial
 }
 
-// stands reports whether it is subscribed, as far as is known.
-func (s *subscription) stands() bool {
+// stands returns the connection that is subscribed, as far as is known; nil if none is.
+func (s *subscription) stands() *redis.PubSub {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.current != nil
+	return s.current
 }
 
-// redial gives up the connection that stands for a new one; why is for the log.
-func (s *subscription) redial(why error) {
+// redial gives up the connection that stood for a new one, if it stands still; why is for the log. It may wait for
+// that connection.
+func (s *subscription) redial(stood *redis.PubSub, why error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current != nil {
-		_ = s.current.Close()
+	stands := stood != nil && s.current == stood
+	if stands {
 		s.current, s.why = nil, why
+	}
+	s.mu.Unlock()
+	if stands {
+		_ = stood.Close()
 	}
 }
 

@@ -105,7 +105,7 @@ func (e *Engine) fetchOnce(l line, struck bool) {
 // readValue reads a value on the engine's own connection; onlyCopy: it is for the stale copy's sake alone.
 func (e *Engine) readValue(ctx context.Context, l line, onlyCopy bool) (any, error) {
 	k, _ := keysOf(l.name, e.cfg.TagSplit) // was valid when it was asked for
-	return valueScript.run(ctx, e.own, []string{k.value, k.stale}, []any{l.db, "", asFlag(onlyCopy)})
+	return valueScript.run(ctx, e.own.conn(), []string{k.value, k.stale}, []any{l.db, "", asFlag(onlyCopy)})
 }
 
 // serveAll answers all of them with a value.

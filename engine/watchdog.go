@@ -104,7 +104,7 @@ func (d *watchdog) renew(ctx context.Context, due []*hold) {
 		calls[i] = scriptCall{k.ofLine(), append(d.e.common(h.line, k), h.token, int64(h.seq), d.e.LockTTL())}
 	}
 	sent := time.Now()
-	for i, r := range d.e.own.runAll(ctx, renewScript, calls) {
+	for i, r := range d.e.own.conn().runAll(ctx, renewScript, calls) {
 		said, ok := r.reply.(int64)
 		if r.err != nil || !ok {
 			d.notRenewed(due[i], r.err)
@@ -195,7 +195,7 @@ func (d *watchdog) publish(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.e.holds.ttl/6)
 	defer cancel()
-	pipe := d.e.own.client.Pipeline()
+	pipe := d.e.own.conn().client.Pipeline()
 	sent := make([]*redis.IntCmd, len(d.news))
 	for i, n := range d.news {
 		sent[i] = pipe.Publish(ctx, n.channel, n.token)

@@ -423,7 +423,7 @@ func ParseRequestInto(args [][]byte, p []byte) [][]byte {
 		args, _ := SplitWords(p[:end])
 		return args
 	}
-	args, argc := parseArgs(args, p)
+	args, argc := parseArgs(args, p, math.MaxInt)
 	if len(args) < argc {
 		return nil
 	}
@@ -433,20 +433,23 @@ func ParseRequestInto(args [][]byte, p []byte) [][]byte {
 // ParseBegun is ParseRequest for a request in RESP of which the end may be still to come: then arguments that are not
 // all there are nil. Of one with more than most arguments it is nil.
 func ParseBegun(p []byte, most int) [][]byte {
-	args, argc := parseArgs(nil, p)
+	args, argc := parseArgs(nil, p, most)
 	if argc > most {
 		return nil
 	}
 	return append(args, make([][]byte, argc-len(args))...)
 }
 
-// parseArgs returns the arguments that are all there, in room if that is large enough, and how many there should be.
-func parseArgs(room [][]byte, p []byte) (args [][]byte, argc int) {
+// parseArgs returns the arguments that are all there, in room if that is large enough, and how many there should be;
+// none of more than most.
+func parseArgs(room [][]byte, p []byte, most int) (args [][]byte, argc int) {
 	n, i, st := number(p, 0)
 	if st != complete {
 		return nil, 0
 	}
-	argc = int(n)
+	if argc = int(n); argc > most {
+		return nil, argc
+	}
 	if args = room[:0]; cap(args) == 0 {
 		args = make([][]byte, 0, min(argc, 16))
 	}
