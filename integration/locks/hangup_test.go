@@ -12,8 +12,9 @@ import (
 
 func waiterHangsUp(t *testing.T, s *stage.Stage) {
 	const name = "hangup:1"
-	// More than the proxy reads ahead, less than the kernel takes beyond that: the FIN arrives, behind it.
-	unread := strings.Repeat(harness.Command("SET", "hangup:unread", strings.Repeat("x", 1000)), 80)
+	// More than the proxy reads ahead, less than the kernel takes beyond that: the FIN arrives, behind it. Some of it may come
+	// after the test is over.
+	unread := strings.Repeat(harness.Command("SET", "hangup:unread", strings.Repeat("x", 1000), "PX", "10000"), 80)
 	ways := []struct {
 		name string
 		end  func(*stage.Waiter)
