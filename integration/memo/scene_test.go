@@ -116,7 +116,12 @@ func (c *scene) who(o stage.Outcome) (int, *stage.Waiter) {
 // promoted waits for an answer, which must be the promise.
 func (c *scene) promoted() (int, *stage.Waiter) {
 	c.t.Helper()
-	o := c.next()
+	return c.promotion(c.next())
+}
+
+// promotion checks that an answer is the promise, and says whose.
+func (c *scene) promotion(o stage.Outcome) (int, *stage.Waiter) {
+	c.t.Helper()
 	i, w := c.who(o)
 	g, err := stage.AsGrant(o.Reply)
 	if err != nil {
