@@ -172,17 +172,17 @@ func (t *Table) AppendFound(dst, reply []byte) ([]byte, bool) {
 	return append(append(dst, "*2\r\n$5\r\nvalue\r\n"...), reply...), true
 }
 
-// Ahead is told of a command that the client has sent behind the one that runs: what gives a lock back behind a wait for
-// the very lock would never be reached. Arguments of it that have not come yet are nil; it is told of again when more of them
-// have. With nil that is over.
+// Ahead is told of a command that the client has sent behind the one that runs: what gives a lock back behind a wait
+// for the very lock would never be reached. Arguments of it that have not come yet are nil; it is told of again when
+// more of them have. With nil that is over.
 func (t *Table) Ahead(s Session, args [][]byte) {
 	switch {
 	case args == nil:
 		t.engine.ForgetAhead(s)
-	case slices.ContainsFunc(args[:min(len(args), 3)], func(arg []byte) bool { return arg == nil }):
+	case slices.ContainsFunc(args[:min(len(args), 3)], func(arg []byte) bool { return arg == nil }): // too early to tell
 	case len(args) >= 4 && len(args[2]) > 0 && (is(args[0], "KS.RESOLVE") || is(args[0], "KS.REJECT")):
-		options := args[4:]
-		if _, p := parseOptions("", options, accepted{stale: is(args[0], "KS.RESOLVE")}); p == noProblem || args[len(args)-1] == nil {
+		_, p := parseOptions("", args[4:], accepted{stale: is(args[0], "KS.RESOLVE")})
+		if p == noProblem || args[len(args)-1] == nil {
 			t.engine.UnlockAhead(s, string(args[1]), string(args[2]))
 		}
 	case len(args) == 2 && is(args[0], "KS.UNLOCK"):

@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// ahead knows which unlocks, and ends of promises, clients have sent behind their call that waits. On one connection they are not
-// reached before it ends, so a call must not wait for one of them.
+// ahead knows which unlocks, and ends of promises, clients have sent behind their call that waits. On one connection
+// they are not reached before it ends, so a call must not wait for one of them.
 type ahead struct {
 	some atomic.Int64 // sessions in of
 

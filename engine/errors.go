@@ -15,8 +15,8 @@ var (
 	ErrTooManyWaiters = errors.New("max number of waiters reached")
 )
 
-// DeadlockError: the caller waits for a lock that its own connection holds for as long as it lasts, or has
-// sent the unlock of (Behind) where it is not reached before the wait ends.
+// DeadlockError: the caller waits for a lock that its own connection holds for as long as it lasts, or has sent
+// what gives it back (Behind), an unlock or the end of a promise, where it is not reached before the wait ends.
 type DeadlockError struct {
 	Name   string
 	Behind bool

@@ -24,9 +24,9 @@ const (
 var errMoved = errors.New("the clients' connections reach another Redis than the one it is on")
 
 // moved notices a failover that closes no connections: an address that now leads to another Redis, while the one of
-// before lives on, as its replica or not. Callers come to the new one, our own connections stay on the old one. Those that are
-// subscribed even hear the bells, which are replicated to a replica, but the scripts that count the subscribers of an inbox find none and
-// take all who wait here for unreachable.
+// before lives on, as its replica or not. Callers come to the new one, our own connections stay on the old one. Those
+// that are subscribed even hear the bells, which are replicated to a replica, but the scripts that count the
+// subscribers of an inbox find none and take all who wait here for unreachable.
 type moved struct {
 	mu   sync.Mutex
 	next time.Time // of a look

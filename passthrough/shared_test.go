@@ -184,7 +184,11 @@ func TestExchangeGetsRawRepliesInOneWrite(t *testing.T) {
 		t.Helper()
 		done := make(chan [][]byte, 1)
 		go func() {
-			got, err := lane.Exchange(commands...)
+			var p []byte
+			for _, args := range commands {
+				p = AppendCommand(p, args...)
+			}
+			got, err := lane.Exchange(p, len(commands))
 			if err != nil {
 				t.Errorf("Exchange returned %v", err)
 			}
@@ -223,7 +227,7 @@ func TestExchangeIsBrokenUnlessAllIsAnswered(t *testing.T) {
 			lane := start(t, newRecorder())
 			done := make(chan error, 1)
 			go func() {
-				_, err := lane.Exchange([]any{"SET", "k", "v"}, []any{"GET", "k"})
+				_, err := lane.Exchange([]byte(resp("SET", "k", "v")+resp("GET", "k")), 2)
 				done <- err
 			}()
 			lane.redis.expect(resp("SET", "k", "v") + resp("GET", "k"))

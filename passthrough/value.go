@@ -192,21 +192,12 @@ func (l *Lane) Do(args ...any) (any, error) {
 	return v, err
 }
 
-// Exchange sends commands in one write and returns their replies as Redis sent
-// them, one for each, errors included; they are the caller's. Commands may change
-// the connection as those of a client do, but each must have exactly one reply.
-// With ErrBroken any of them may have run or not. On a lane with several senders
-// theirs may come in between.
-func (l *Lane) Exchange(commands ...[]any) ([][]byte, error) {
-	var p []byte
-	for _, args := range commands {
-		p = AppendCommand(p, args...)
-	}
-	return l.ExchangeRaw(p, len(commands))
-}
-
-// ExchangeRaw is Exchange for n commands that stand in p, which is the caller's again when it returns.
-func (l *Lane) ExchangeRaw(p []byte, n int) ([][]byte, error) {
+// Exchange sends the n commands that stand in p (AppendCommand) in one write and
+// returns their replies as Redis sent them, one for each, errors included; they and
+// p are the caller's. Commands may change the connection as those of a client do,
+// but each must have exactly one reply. With ErrBroken any of them may have run or
+// not. On a lane with several senders theirs may come in between.
+func (l *Lane) Exchange(p []byte, n int) ([][]byte, error) {
 	var s Scanner
 	var b Batch
 	s.Scan(p, &b)

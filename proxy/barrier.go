@@ -256,20 +256,18 @@ func (s *session) Do(_ context.Context, args ...any) (any, error) {
 // Exchange sends several commands on the client's own lane, and ends the session as
 // Do does.
 func (s *session) Exchange(_ context.Context, asked ...[]any) ([][]byte, error) {
-	s.asking.Lock()
-	defer s.asking.Unlock()
-	replies, err := s.lane.Exchange(asked...)
-	if err != nil {
-		return nil, s.lost()
+	var p []byte
+	for _, args := range asked {
+		p = passthrough.AppendCommand(p, args...)
 	}
-	return replies, nil
+	return s.exchange(p, len(asked))
 }
 
 // exchange is Exchange for n commands that stand in p.
 func (s *session) exchange(p []byte, n int) ([][]byte, error) {
 	s.asking.Lock()
 	defer s.asking.Unlock()
-	replies, err := s.lane.ExchangeRaw(p, n)
+	replies, err := s.lane.Exchange(p, n)
 	if err != nil {
 		return nil, s.lost()
 	}

@@ -16,17 +16,7 @@ func BenchmarkSession(b *testing.B) {
 		b.Run(fmt.Sprint("pipeline=", n), func(b *testing.B) {
 			request, reply := []byte(resp("GET", "key:000000000042")), []byte(bulk("xxxxxxxxxxxxxxxx"))
 			client, stop := served(b, n*len(request), bytes.Repeat(reply, n))
-			requests, buf := bytes.Repeat(request, n), make([]byte, n*len(reply))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := client.Write(requests); err != nil {
-					b.Fatal(err)
-				}
-				if _, err := io.ReadFull(client, buf); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/request")
+			pipelined(b, client, request, n, n*len(reply))
 			stop()
 		})
 	}
@@ -36,16 +26,7 @@ func BenchmarkSession(b *testing.B) {
 func BenchmarkCommand(b *testing.B) {
 	get, reply := resp("GET", "key:000000000042"), bulk("xxxxxxxxxxxxxxxx")
 	client, stop := served(b, len(get), []byte(reply))
-	requests, buf := []byte(get+resp("KS.NOW", "word")+get), make([]byte, len(reply+"+word\r\n"+reply))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := client.Write(requests); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := io.ReadFull(client, buf); err != nil {
-			b.Fatal(err)
-		}
-	}
+	pipelined(b, client, []byte(get+resp("KS.NOW", "word")+get), 1, len(reply+"+word\r\n"+reply))
 	stop()
 }
 
@@ -54,7 +35,14 @@ func BenchmarkHits(b *testing.B) {
 	const n = 16
 	request, read, reply := []byte(resp("KS.GET", "key:000000000042")), resp("GET", "key:000000000042"), bulk("xxxxxxxxxxxxxxxx")
 	client, stop := served(b, len(read), []byte(reply))
-	requests, buf := bytes.Repeat([]byte(request), n), make([]byte, n*len(reply))
+	pipelined(b, client, []byte(request), n, n*len(reply))
+	stop()
+}
+
+// pipelined sends a request n times at once, and reads replies of size bytes, again and again.
+func pipelined(b *testing.B, client net.Conn, request []byte, n, size int) {
+	b.Helper()
+	requests, buf := bytes.Repeat(request, n), make([]byte, size)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := client.Write(requests); err != nil {
@@ -65,7 +53,6 @@ func BenchmarkHits(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/request")
-	stop()
 }
 
 // served connects a client, through a server, to a peer that sends replies for
